@@ -3,8 +3,10 @@ from what ``up`` wrote down on this machine.
 
 It does where calls need keys, or other machines reach its port: those of the cluster do, and with
 them whatever else is on their network. HAProxy adds the secret in these cases, too. Keys can be
-turned on while a cluster runs: processes look again each second, when a request comes that is no
-short call of a connection that they know; nothing is on the way of those.
+turned on while a cluster runs: processes look again when a request comes that is no short call of a
+connection that they know, once a second at most; HAProxy's health checks are such. What is decided
+then holds for the connections that they know as well, and nothing is on the way of a call until
+then.
 
 Not on clusters that ``up`` did not start: nothing says there that HAProxy has a configuration of
 ours on each machine, and if it has not, nothing would be answered.

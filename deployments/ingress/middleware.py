@@ -130,7 +130,7 @@ class DirectIngress:
         self._wake_signals = WakeSignals()
         self._edge = Edge()
         self._guard: EdgeGuard | None = None
-        self._app: ASGIApp | None = None
+        self._app: AsgiApp | None = None
         self._prefix = ""
         self._is_proxy = False
 
@@ -138,7 +138,7 @@ class DirectIngress:
         """Answer one request."""
         guard = self._edge.guard
         if self._app is None or guard is not self._guard:
-            self._find_target(scope, guard)
+            self._find_target(scope, send, guard)
         raw_path = scope.get("raw_path") or b""
         path = normalized_path(scope.get("path", ""), raw_path)  # a lifespan has none
         if self._app is not None and scope["type"] == "http" and path.startswith(self._prefix):
@@ -193,9 +193,10 @@ class DirectIngress:
             is_deployed=request.path.exists,
         )
 
-    def _find_target(self, scope: Scope, guard: EdgeGuard | None) -> None:
+    def _find_target(self, scope: Scope, send: Send, guard: EdgeGuard | None) -> None:
         """Look for the object that Ray deployed in this process. Ray names it only after its server
-        has started, and the object may learn its prefix by its first request.
+        has started, and the object may learn its prefix by its first request. Or have what it was
+        found with stand behind another guard, on all connections that there are.
 
         Args:
             guard: what stands before it; None: nothing does.
@@ -218,7 +219,10 @@ class DirectIngress:
                 if guard is None
                 else GuardedHandler(handler, guard, servable.keys, localize)
             )
-            self._app = AsgiApp(guarded, servable.routes)
+            if self._app is None:
+                self._app = AsgiApp(guarded, servable.routes)
+            else:
+                self._app.change_handler(guarded, send)
             self._guard, self._prefix = guard, handler.prefix
 
 

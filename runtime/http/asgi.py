@@ -31,8 +31,7 @@ from runtime.http.exchange import (
     response_headers,
 )
 from runtime.http.request_headers import RequestDeadline
-from runtime.http.transport import direct_io, file_sender
-from runtime.http.transport.hot_connection import take_over
+from runtime.http.transport import direct_io, file_sender, hot_connection
 from runtime.http.transport.peer import NOT_READ
 from runtime.http.transport.protocol import RequestProtocol, protocol_of
 from runtime.system.telemetry.counters import DISCONNECTED, ProcessCounters
@@ -60,6 +59,8 @@ class AsgiApp:
             are counted.
         gives_ids: whether a request without an id gets one, and each response has it. False where
             the server does that: Ray Serve, for requests that take its own way.
+
+    Mutable state: ``handler``.
     """
 
     def __init__(
@@ -79,6 +80,16 @@ class AsgiApp:
         self._fallback = fallback
         self._gives_ids = gives_ids
 
+    def change_handler(self, handler: Handler, send: Send) -> None:
+        """From now on this handler answers, on connections that were taken over as well. A request
+        that has begun stays with the one before.
+
+        Args:
+            send: of any request of the same server.
+        """
+        self.handler = handler
+        hot_connection.change_handler(send, handler)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request, or the lifespan that servers ask every application for."""
         if scope["type"] != "http":
@@ -91,7 +102,7 @@ class AsgiApp:
         response_send = _ResponseSend(request, send, is_http_1_0=scope.get("http_version") == "1.0")
         try:
             is_long = await self._answer(request, scope, receive, response_send, protocol)
-            take_over(send, self.handler, self.cors, self.foreign)
+            hot_connection.take_over(send, self.handler, self.cors, self.foreign)
             if is_long and protocol is not None:
                 # what is left here counts as the call's until then
                 await protocol.wait_until_read()

@@ -45,7 +45,12 @@ from runtime.http.exchange import (
 )
 from runtime.http.request_headers import Header
 from runtime.http.transport.peer import NOT_READ, watch_half_closed
-from runtime.http.transport.protocol import STATUS_LINES, RequestProtocol, fast_cycle_of
+from runtime.http.transport.protocol import (
+    STATUS_LINES,
+    RequestProtocol,
+    fast_cycle_of,
+    protocol_of,
+)
 from runtime.system.telemetry.counters import DISCONNECTED
 
 logger = logging.getLogger("wakeful.http")
@@ -90,6 +95,18 @@ def take_over(
         transport.set_protocol(HotConnection(handler, protocol, cors, foreign))
 
 
+def change_handler(send: Send, handler: Handler) -> None:
+    """Have another handler answer the next requests of all connections that were taken over.
+
+    Args:
+        send: of any request of the same server.
+    """
+    protocol = protocol_of(send)
+    for connection in () if protocol is None else protocol.server_state.connections:
+        if isinstance(connection, HotConnection):
+            connection.change_handler(handler)
+
+
 class HotConnection(asyncio.Protocol):
     """One connection; see the module's docstring.
 
@@ -102,12 +119,12 @@ class HotConnection(asyncio.Protocol):
         inner: the same.
         answered: requests that were answered here.
 
-    Mutable state: ``_request`` and ``_coroutine`` of the request under way, ``_waiting`` (what
-    arrived meanwhile), ``_is_paused`` (reading is, from here), ``_can_write`` (cleared while the
-    client does not read), ``_writing`` (the task of a long response, or of one that is sent as it
-    is computed, which is ``_streaming`` too), ``_is_last`` (the connection
-    closes after the next response), ``_is_ended`` (the client sends no more) and ``_timer`` of the
-    keep-alive.
+    Mutable state: ``_handler`` (None: uvicorn has all further requests), ``_request`` and
+    ``_coroutine`` of the request under way, ``_waiting`` (what arrived meanwhile), ``_is_paused``
+    (reading is, from here), ``_can_write`` (cleared while the client does not read), ``_writing``
+    (the task of a long response, or of one that is sent as it is computed, which is ``_streaming``
+    too), ``_is_last`` (the connection closes after the next response), ``_is_ended`` (the client
+    sends no more) and ``_timer`` of the keep-alive.
     """
 
     def __init__(
@@ -224,6 +241,11 @@ class HotConnection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     # What the server asks of a connection.
+
+    def change_handler(self, handler: Handler) -> None:
+        """Answer further requests with this one, unless they are uvicorn's by now."""
+        if self._handler is not None:
+            self._handler = handler
 
     def give_back(self, app: ASGIApp) -> None:
         """Pass every further request to uvicorn, and to this application."""
