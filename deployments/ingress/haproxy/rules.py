@@ -96,6 +96,11 @@ MOST_ADDRESSES: Final = 20_000
 MOST_KEYS: Final = 32_768
 """That calls are counted of, which is more than there may be (``http_section.MAX_KEYS``)."""
 
+KEY_PAGES: Final = 16
+"""Pages of the console that a key has open at once: a quarter of those that a process has
+(``runtime.http.catalogue.console.feed``), so that none keeps all others out.
+"""
+
 UNAUTHORIZED: Final = (
     "a key is wanted: send it as `authorization: Bearer KEY` or as `x-api-key: KEY`. This call has "
     "none, or one that is not known here or no longer taken."
