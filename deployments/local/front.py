@@ -224,8 +224,8 @@ class Front:
         keys: that calls need; None: they need none.
 
     Mutable state: ``_process``, ``_former`` (those that it has replaced, while they answer what
-    they have), ``_ports`` (as of ``write_config``), ``_rules``, ``_keys``, and ``_held``, the keys
-    as they were read.
+    they have), ``_ports`` (as of ``write_config``), ``_rules``, ``_keys``, ``_held``, the keys as
+    they were read, and ``_fault``, why they could not be read last.
     """
 
     def __init__(
@@ -244,6 +244,7 @@ class Front:
         self._process: subprocess.Popen[bytes] | None = None
         self._former: list[subprocess.Popen[bytes]] = []
         self._held = () if keys is None else keys.read()
+        self._fault = ""
         self._table = AccessTable(folder)
         self._certificates = CertificateWatch(folder)
 
@@ -338,10 +339,14 @@ class Front:
                 self._held = self._keys.read()
                 self._set_maps()
             except DeclarationError as error:
-                report(f"keys stay as they were, since their file is wrong:\n{error}")
+                former, self._fault = self._fault, str(error)
+                if self._fault != former:  # one that may pass is met at each look
+                    report(f"keys stay as they were, since their file is wrong:\n{error}")
             except OSError as error:  # of a full disk, say; this HAProxy was told all the same
+                self._fault = ""
                 report(f"keys have changed, and {self._folder} cannot be written: {error}")
             else:
+                self._fault = ""
                 report(f"keys have changed: {len(self._held)} are taken.")
         self._table.refresh()
 

@@ -47,7 +47,8 @@ class KeyPublisher:
         home: the state folder; None: the cluster is not one of ours, and has no keys.
 
     Mutable state: ``_declared``, set when functions were; ``_auth``, what ``up`` last said, and
-    ``_table`` of that (None: no keys); ``_seen``, the prefixes that were published with it.
+    ``_table`` of that (None: no keys); ``_seen``, the prefixes that were published with it, and
+    ``_fault``, why the keys could not be read then (empty: they could).
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class KeyPublisher:
         self._auth: object = ()
         self._table: KeyTable | None = None
         self._seen: object = None
+        self._fault = ""
         self._task = (
             None
             if home is None
@@ -124,10 +126,14 @@ class KeyPublisher:
         try:
             maps = access_maps(table.read(), prefixes)
         except DeclarationError as error:
-            say_fault(home, f"keys stay as they were, since their file is wrong: {error}")
+            fault = f"keys stay as they were, since their file is wrong: {error}"
+            if (self._seen, self._fault) == (prefixes, fault):
+                return  # one that may pass is met at each look
             maps = published_maps(self._store)
         else:
-            say_fault(home, "")
+            fault = ""
+        say_fault(home, fault)
+        self._fault = fault
         publish(self._store, is_on=True, maps=maps)
 
 

@@ -20,7 +20,8 @@ class KeyTable:
         declared: keys of the file that declares functions.
         path: the file of keys.
 
-    Mutable state: ``_seen``, how the file was when it was read last; ``_was_read``.
+    Mutable state: ``_seen``, how the file was when it was read last; ``_was_read``, whether it is
+    known what was in it then.
     """
 
     def __init__(self, declared: Iterable[AccessKey], path: Path) -> None:
@@ -45,13 +46,18 @@ class KeyTable:
         """
         self._seen = _state(self.path)  # before it is read: a change afterwards is seen
         self._was_read = True
-        stored = read_keys(self.path)
+        try:
+            stored = read_keys(self.path)
+        except DeclarationError as error:
+            # it may pass, and the file be as it was: it is read until it was
+            self._was_read = not isinstance(error.__cause__, OSError)
+            raise
         if problems := find_shared(self.declared, stored, str(self.path)):
             raise DeclarationError(problems)
         return (*self.declared, *stored)
 
     def has_changed(self) -> bool:
-        """Whether the keys may be others than those that were read; always, where none were."""
+        """Whether the keys may be others than those that were read; always, where none could be."""
         return not self._was_read or _state(self.path) != self._seen
 
 
