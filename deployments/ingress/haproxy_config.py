@@ -55,7 +55,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from deployments.ingress.haproxy.access import make_files
+from deployments.ingress.haproxy.access import make_files, write_private
 from deployments.ingress.haproxy.lacks import Lacks, write_lacks
 from deployments.ingress.haproxy.protection import protect
 from deployments.ingress.haproxy.ray_config import UnknownConfig, read
@@ -154,9 +154,9 @@ def _put_ours(
 
 
 def _put(path: Path, program: str, text: str) -> str:
-    """Write the text over the file if HAProxy accepts it; otherwise return what it says."""
+    """Put the text in the file's place if HAProxy accepts it; otherwise return what it says."""
     tried = path.with_suffix(".ours")
-    tried.write_text(WRITTEN + text, encoding="utf-8")
+    write_private(tried, WRITTEN + text)
     refusal = read_refusal(program, tried)
     if not refusal:
         tried.replace(path)

@@ -178,8 +178,7 @@ def write_files(folder: Path, maps: AccessMaps) -> None:
     """Write the maps for a HAProxy that starts; each is there whole or not at all."""
     for name, entries in maps.items():
         draft = folder / f".{map_name(name)}.new"
-        draft.unlink(missing_ok=True)
-        _write_private(draft, write_map(entries))
+        write_private(draft, write_map(entries))
         draft.replace(folder / map_name(name))
 
 
@@ -189,10 +188,14 @@ def make_files(folder: Path) -> None:
     """
     for name, _ in AccessMaps({}, {}, {}).items():
         if not (folder / map_name(name)).exists():
-            _write_private(folder / map_name(name), "")
+            write_private(folder / map_name(name), "")
 
 
-def _write_private(file: Path, text: str) -> None:
+def write_private(file: Path, text: str) -> None:
+    """Write a file anew that this user alone reads, whatever is at its place: keys are in it, or
+    secrets by which processes know each other.
+    """
+    file.unlink(missing_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(text)
