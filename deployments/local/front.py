@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 from deployments.ingress import admin_socket
 from deployments.ingress.access_table import AccessTable
 from deployments.ingress.draining import LINGER_S
-from deployments.ingress.haproxy.access import access_maps
+from deployments.ingress.haproxy.access import access_maps, write_private
 from deployments.ingress.haproxy.rendering import render
 from deployments.ingress.haproxy.rules import CONSOLE
 from deployments.ingress.haproxy.terms import (
@@ -77,6 +77,11 @@ START_S: Final = 10.0
 
 DRAIN_POLL_S: Final = 0.05
 """Between two looks at the calls under way, at the end."""
+
+FIRST_SOCKET: Final = "n"
+"""HAProxy's socket for commands in its folder, until it answers there and has the name that all
+know.
+"""
 
 SPARE_FILES: Final = 256
 """Files beside those of connections that HAProxy may open."""
@@ -162,7 +167,7 @@ def write_config(
     """Return HAProxy's configuration.
 
     Args:
-        folder: for its socket and what it writes down.
+        folder: for its sockets and what it writes down.
         listeners: descriptors of bound sockets that it inherits.
         ports: of each process, on the loopback address; None: it does not serve.
         has_keys: calls need one.
@@ -171,6 +176,7 @@ def write_config(
     connections = _connections()
     values = {
         "folder": folder,
+        "socket": folder / FIRST_SOCKET,
         "listeners": listeners,
         "places": [{"name": server_name(slot), "port": port} for slot, port in enumerate(ports)],
         "once": [match for one in rules.once for match in _matches(one)],
@@ -269,6 +275,17 @@ class Front:
         Raises:
             FrontFailed: it does not; with what it says.
         """
+        try:
+            self._process = self._start()
+        except OSError as error:  # of a full disk, say
+            raise FrontFailed(f"HAProxy cannot be started: {error}") from error
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Return one that listens; until then the socket for commands stays that of the one before.
+
+        Raises:
+            FrontFailed, OSError: there is none.
+        """
         if self._keys is not None:
             self._set_maps()
         if self._rules.tls is not None:
@@ -276,7 +293,7 @@ class Front:
             if not state.sha1:
                 raise FrontFailed(f"HAProxy has no certificate: {state.refused}")
         program = binary()
-        file = self._folder / "haproxy.cfg"
+        file, first_socket = self._folder / "haproxy.cfg", self._folder / FIRST_SOCKET
         listeners = [one.fileno() for one in self._sockets]
         text = write_config(
             self._folder,
@@ -286,23 +303,29 @@ class Front:
             has_keys=self._keys is not None,
             hosts=[one.getsockname()[0] for one in self._sockets],
         )
-        file.write_text(text, encoding="utf-8")
-        self._socket.unlink(missing_ok=True)
+        write_private(file, text)
+        first_socket.unlink(missing_ok=True)
         # a session of its own: Ctrl-C is for the process that starts it
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             foreground_command(program, file),
             pass_fds=listeners,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=ending_with_parent(signal.SIGUSR1),
         )
-        until = time.monotonic() + START_S
-        while admin_socket.process_id(self._socket) is None:
-            if self._process.poll() is not None or time.monotonic() > until:
-                self.kill()
-                reason = read_refusal(program, file, listeners) or "it does not say why"
-                raise FrontFailed(f"HAProxy does not start: {reason}")
-            time.sleep(0.01)
+        try:
+            until = time.monotonic() + START_S
+            while admin_socket.process_id(first_socket) is None:
+                if process.poll() is not None or time.monotonic() > until:
+                    reason = read_refusal(program, file, listeners) or "it does not say why"
+                    raise FrontFailed(f"HAProxy does not start: {reason}")
+                time.sleep(0.01)
+            first_socket.replace(self._socket)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return process
 
     def set_port(self, slot: int, port: int | None) -> None:
         """From now on a process serves at this port, or does not serve."""
@@ -358,7 +381,8 @@ class Front:
         what it has; keys are told to it at the next ``look``.
 
         Raises:
-            FrontFailed: it does not start; the one before goes on.
+            FrontFailed: it does not start; the one before goes on, by the rules and the keys that
+                it has.
         """
         keys, former_keys = rules.keys, self._keys
         if keys is not None and former_keys is not None and not keys.is_like(former_keys):
@@ -372,7 +396,10 @@ class Front:
         try:
             self.start()
         except FrontFailed:
-            self._rules, self._process = before, former
+            self._rules, self._keys = before, former_keys
+            if self._keys is not None:
+                with contextlib.suppress(OSError):  # it is told all the same
+                    self._set_maps()
             raise
         former.send_signal(signal.SIGUSR1)
         self._former.append(former)

@@ -11,7 +11,8 @@ learns of it. So an edit refuses no call; what stages keep in memory, sequences 
 with it.
 
 Where calls need keys, HAProxy stands before the versions, as it does before the processes of
-``--workers`` (``front``); another takes its place where a version wants other rules of it.
+``--workers`` (``front``); another takes its place where a version wants other rules of it. Where
+none can, the version has failed as one that does not load.
 
 The end of this process, whatever the reason, closes the pipe to each version, which then drains. A
 version that dies while it serves is started again, once until something is edited: callers wait
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.watched_files import POLL_S, PathState, look_at, should_start
+from runtime.errors import WakefulError
 from runtime.system.child_processes import end_with_parent, explain_exit, run_and_exit, signal_name
 
 if TYPE_CHECKING:
@@ -286,18 +288,29 @@ class Reloader:
                 for path, state in states.items():
                     self._tried.setdefault(path, state)
         elif version is self._loading:
-            former, self._serving, self._loading = self._serving, version, None
             version.digests, rules = data
             if self._front is not None:
-                self._front.update(rules)
+                try:
+                    self._front.update(rules)
+                except WakefulError as error:
+                    self._report(str(error))
+                    self._loading = None
+                    self._hand_over(version)
+                    self._on_failed(version)
+                    return
                 self._front.set_port(0, self._sockets[0].getsockname()[1])
                 if self._front.pid is None:
                     self._front.start()
+            former, self._serving, self._loading = self._serving, version, None
             _send(version, ANNOUNCE)
             if former is not None:
-                _send(former, HAND_OVER)
-                self._leaving.append(former)
+                self._hand_over(former)
                 self._report(f"reloaded in {time.monotonic() - version.began:.2f} s.")
+
+    def _hand_over(self, version: ForkedVersion) -> None:
+        """Have a version accept no more: what it has it answers, and ends."""
+        _send(version, HAND_OVER)
+        self._leaving.append(version)
 
     def _on_end(self, version: ForkedVersion, status: int) -> None:
         """Act on the end of a version; ``status`` is negative for a signal."""
@@ -305,19 +318,23 @@ class Reloader:
             self._leaving.remove(version)
         elif version is self._loading:
             self._loading = None
-            self._failed = version.files | version.folders
             if status < 0:
                 self._report(explain_exit(status, out_of_memory=False))
-            self._report(
-                "the version before goes on answering; save a file to try again."
-                if self._serving is not None
-                else "nothing answers yet; save a file to try again."
-            )
+            self._on_failed(version)
         else:
             self._serving = None
             if self._front is not None:
                 self._front.set_port(0, None)
             self._on_crash(version, status)
+
+    def _on_failed(self, version: ForkedVersion) -> None:
+        """Say what becomes of a version that did not come to serve."""
+        self._failed = version.files | version.folders
+        self._report(
+            "the version before goes on answering; save a file to try again."
+            if self._serving is not None
+            else "nothing answers yet; save a file to try again."
+        )
 
     def _on_crash(self, version: ForkedVersion, status: int) -> None:
         died = (
