@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from uvicorn import config
 
 from deployments.ingress import middleware
 from deployments.ingress.middleware import DirectIngress
-from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
+from deployments.ingress.wake_signal import FOLDER, ReplayTerms, WakeSignal
 from deployments.ray_support.environment import MARK
 from runtime.http.transport import contract
 from runtime.http.transport.assumptions import reading
@@ -93,6 +94,59 @@ async def test_an_application_that_is_not_ours_is_called_once(tmp_path, monkeypa
 
     answer = await call(fails, "/shop/order")
     assert (answer.status_code, answer.text, calls) == (500, "its own error", 1)
+
+
+ENCODED = [
+    ("/f/g%2Finfer", "/f/g%2Finfer", "f"),
+    ("/f%2fg/infer", "/f%2fg/infer", ""),
+    ("/%66/%67%2f..", "/f/g%2f..", "f"),
+    ("/%66/%67/infer", "/f/g/infer", "g"),
+    ("/f/g%20/infer", "/f/g /infer", "f"),
+    ("/-%2Froutes", "/-%2Froutes", ""),
+    ("/shop/a%20b", "/shop/a b", ""),
+]
+"""A path, what Serve is led by, and what of ours is woken."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("path", "led", "woken"), ENCODED)
+async def test_serve_leads_a_call_where_haproxy_has_led_it(tmp_path, monkeypatch, path, led, woken):
+    """It would take a slash that came encoded for one, and pass the call to a function that its key
+    does not open. An application that is not ours has its path as ever.
+    """
+    monkeypatch.setenv(MARK, str(tmp_path))
+    signals = {
+        name: WakeSignal(prefix, ReplayTerms(30, 1000, 8, 4000))
+        for name, prefix in (("f", "/f"), ("g", "/f/g"))
+    }
+    for file in (tmp_path / FOLDER).iterdir():  # or a call may be of the same tick of the clock
+        os.utime(file, (1, 1))
+    for signal in signals.values():
+        signal.was_signalled()
+    seen = []
+
+    async def serve(scope, receive, send):
+        seen.append(scope["path"])
+        await PlainTextResponse("served")(scope, receive, send)
+
+    assert (await call(serve, path)).text == "served"
+    assert seen == [led]
+    assert [name for name, signal in signals.items() if signal.was_signalled()] == (
+        [woken] if woken else []
+    )
+
+
+@pytest.mark.anyio
+async def test_serve_leads_a_websocket_where_haproxy_has_led_it():
+    """Likewise."""
+    seen = []
+
+    async def serve(scope, receive, send):
+        seen.append(scope["path"])
+
+    scope = {"type": "websocket", "path": "/f/g/ws", "raw_path": b"/f/g%2Fws", "headers": []}
+    await DirectIngress(serve)(scope, None, None)
+    assert seen == ["/f/g%2Fws"]
 
 
 HANDSHAKE = (

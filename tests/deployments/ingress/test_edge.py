@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,10 @@ from deployments.ray_support.environment import MARK
 from deployments.ray_support.secret_store import edge_secret
 from runtime.http.exchange import Request, json_response
 from runtime.http.transport.edge import EdgeGuard
+from runtime.http.transport.protocol import UVICORN
 from runtime.system.secrets import derive_secret
 from runtime.system.telemetry.key_counts import KeyCounts
+from tests import in_process
 
 TOKEN = "t" * 64
 INNER = derive_secret(TOKEN)
@@ -146,7 +149,8 @@ async def test_the_proxy_that_holds_calls_wakes_nothing_for_what_came_past_the_e
     write(home, {**ALONE, "auth": {"file": "keys.json"}})
     signal = WakeSignal("/v2/models/f", ReplayTerms(5, 1000, 8, 4000))
     async with client_of(PlainTextResponse("served")) as client:
-        for path in ("/v2/models/f", "/another", "/-/routes", "/-/healthz/..", "/"):
+        encoded = ("/v2%2Fhealth%2Flive", "/-%2Fhealthz", "/v2/health%2flive")
+        for path in ("/v2/models/f", "/another", "/-/routes", "/-/healthz/..", "/", *encoded):
             for headers in ({}, {"x-wakeful-edge": INNER}, {"x-wakeful-internal": TOKEN}):
                 answer = await client.post(path, json={}, headers=headers)
                 assert (answer.status_code, answer.json()["code"]) == (403, "not_through_edge")
@@ -181,19 +185,25 @@ async def test_a_websocket_past_the_edge_is_closed(home):
 
 
 class Function(DirectIngressTarget):
-    """What Ray has deployed: it answers with the path."""
+    """What Ray has deployed: it answers with the name of the key."""
 
     class Handler:
         prefix, exchanges = "/v2/models/f", 0
 
+        def __init__(self) -> None:
+            self.holds, self.goes_on = asyncio.Event(), asyncio.Event()
+
         def is_hot(self, target: bytes) -> bool:
-            return False
+            return target == self.prefix.encode()
 
         async def handle(self, request: Request) -> Any:
+            if request.get(b"x-held"):
+                self.holds.set()
+                await self.goes_on.wait()
             return json_response(b'{"key": "%b"}' % request.record.key.encode())
 
     def __init__(self) -> None:
-        self.handler = self.Handler()
+        self.handler: Any = self.Handler()
         self.keys = KeyCounts()
 
 
@@ -227,6 +237,98 @@ async def test_a_replica_is_guarded_from_the_moment_that_keys_are_on(home, monke
         assert function.keys.read() == [("ops", "2xx", 1)]
         write(home, ALONE)
         assert await ask(path, past) == (200, '{"key": ""}')
+
+
+@pytest.mark.anyio
+async def test_a_replica_is_reached_by_the_path_that_haproxy_has_compared(home, monkeypatch):
+    """It decides by that what a key opens: a slash that came encoded is none."""
+    function = Function()
+    monkeypatch.setattr(middleware.serve, "get_replica_context", lambda: _Context(function))
+    write(home, ALONE)
+    led: list[str] = []
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        led.append(scope["path"])
+        await PlainTextResponse("Serve's own way")(scope, receive, send)
+
+    async with client_of(serve) as client:
+        for path in ("/v2/models/f", "/v2/models/f/x", "/%762/models/%66", "/v2/models/f%2Fx"):
+            assert (await client.post(path, json={})).text == '{"key": ""}', path
+        for path in ("/v2%2Fmodels/f", "/v2/models%2ff", "/-%2Froutes"):
+            assert (await client.post(path, json={})).text == "Serve's own way", path
+        assert led == ["/v2%2Fmodels/f", "/v2/models%2ff", "/-%2Froutes"]
+
+
+class Connection:
+    """Of a client that keeps it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def send(self, line: str = "POST /v2/models/f", *headers: str) -> None:
+        """Ask for something."""
+        head = [f"{line} HTTP/1.1", "host: h", "content-length: 2", *headers]
+        self.writer.write(("\r\n".join(head) + "\r\n\r\n{}").encode())
+
+    async def status(self) -> int:
+        """Of the answer to it, which is read."""
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)
+        lines = head.lower().split(b"\r\n")
+        length = next(int(one[15:]) for one in lines if one.startswith(b"content-length:"))
+        await asyncio.wait_for(self._reader.readexactly(length), 30)
+        return int(head[9:12])
+
+    async def ask(self, line: str = "POST /v2/models/f", *headers: str) -> int:
+        """Ask, and return the status of the answer."""
+        self.send(line, *headers)
+        return await self.status()
+
+
+@pytest.mark.anyio
+async def test_keys_that_are_turned_on_hold_on_connections_that_are_known(home, monkeypatch):
+    """From HAProxy's next look at the process's health on; also where the first call of one is under
+    way. Its calls still have the short way, on which nothing is looked at.
+    """
+    function, passed = Function(), []
+    monkeypatch.setattr(middleware.serve, "get_replica_context", lambda: _Context(function))
+    write(home, ALONE)
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await PlainTextResponse("healthy")(scope, receive, send)
+
+    ingress = DirectIngress(serve)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            passed.append(scope["path"])
+        await ingress(scope, receive, send)
+
+    async with in_process.serving(app, **UVICORN) as port:
+        known, held, other = [
+            Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(3)
+        ]
+        try:
+            assert [await known.ask() for _ in range(3)] == [200] * 3
+            held.send("POST /v2/models/f", "x-held: 1")
+            await asyncio.wait_for(function.handler.holds.wait(), 30)
+            write(home, {**ALONE, "auth": {"file": None}})
+            assert await other.ask("GET /-/healthz") == 200
+            assert await known.ask() == 403
+            through = f"x-wakeful-edge: {THROUGH['x-wakeful-edge']}"
+            assert await known.ask("POST /v2/models/f", through) == 200
+            function.handler.goes_on.set()
+            assert await held.status() == 200
+            assert await held.ask() == 403
+            write(home, ALONE)
+            assert await other.ask("GET /-/healthz") == 200
+            assert [await one.ask() for one in (known, held)] == [200, 200]
+        finally:
+            for one in (known, held, other):
+                one.writer.close()
+    calls = [path for path in passed if path != "/-/healthz"]
+    assert len(calls) == 2, "the first one of each connection"
 
 
 def test_the_edges_secret_is_not_the_one_of_functions():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -63,6 +64,25 @@ def test_a_configuration_is_written_once(tmp_path):
     assert once == WRITTEN + ours(text)
     assert configure(path, binary(), OURS, never) is None
     assert path.read_text() == once
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_configuration_is_for_this_user_alone(tmp_path, is_known):
+    """The secrets by which processes know each other are in it, and Ray's folder may be open to all.
+    What another user has put in its place is not written to.
+    """
+    path, others = tmp_path / "haproxy.cfg", tmp_path / "others"
+    text = written(tmp_path, 8000, [])
+    path.write_text(text if is_known else text.replace("listen stats", "listen pages"))
+    path.chmod(0o644)
+    others.touch(0o666)
+    path.with_suffix(".ours").symlink_to(others)
+    deployed = replace(OURS, secret="c0ffee", machine="10.0.0.4")
+    configure(path, binary(), deployed, never)
+    assert edge_secret("c0ffee") in path.read_text()
+    assert stat.S_IMODE(path.stat(follow_symlinks=False).st_mode) == 0o600
+    assert path.is_symlink() is False
+    assert others.read_text() == ""
 
 
 def test_a_name_with_a_word_of_ours_is_read_like_any_other(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.ingress.haproxy.rules import FREE_GUESSES, GUESS_S, MOST_HELD
+from deployments.ingress.haproxy.rules import FREE_GUESSES, GUESS_S, KEY_PAGES, MOST_HELD
 from runtime.declaration.access.keys import make_key
 from tests.deployments.ingress.haproxy.proxies import Replica, Running
 from tests.deployments.ingress.keyed import Keys, ask, held, proxied, status_of
@@ -95,6 +95,59 @@ def test_calls_under_way_are_bounded(proxy: Running, name: str, most: int):
         assert b"retry-after: 1" in ask(proxy, "/f/a", header(name))
         assert status_of(ask(proxy, "/f/a", header("free"))) == 200
     wait_until(lambda: status_of(ask(proxy, "/f/a", header(name))) == 200)
+
+
+def test_a_page_of_the_console_is_no_call_under_way(tmp_path: Path):
+    """It is connected for as long as it is open. A key has some pages at once, whatever its limits are,
+    or it could have all of a process.
+    """
+
+    def mark(text: str) -> str:
+        for old, new, count in (
+            (
+                "acl wakeful_page path /console/events",
+                "acl wakeful_page req.hdr(x-page) -m found",
+                1,
+            ),
+            (f"(wakeful_pages) ge {KEY_PAGES} ", "(wakeful_pages) ge 2 ", 2),
+        ):
+            assert text.count(old) == count
+            text = text.replace(old, new)
+        return text
+
+    page = "x-page: 1"
+    with proxied(tmp_path, KEYS.known, change=mark) as proxy:
+        for name in ("one", "free"):
+            with ExitStack() as stack:
+                Replica.forget()
+                for number, more in enumerate([(page,), (), (page,)]):  # a call between them
+                    assert status_of(ask(proxy, "/f/a", header("two"), page)) == 200
+                    seen = len(Replica.requests)
+                    stack.enter_context(held(proxy, "/f/watched", header(name), *more))
+                    wait_until(lambda seen=seen: len(Replica.requests) > seen)
+                    status = 429 if number and name == "one" else 200
+                    assert status_of(ask(proxy, "/f/a", header(name))) == status
+                refused = ask(proxy, "/f/a", header(name), page)
+                assert (status_of(refused), b"as many pages" in refused) == (429, True)
+            wait_until(
+                lambda name=name: (
+                    [status_of(ask(proxy, "/f/a", header(name), *more)) for more in ((), (page,))]
+                    == [200, 200]
+                )
+            )
+
+
+def test_a_page_counts_as_a_request(tmp_path: Path):
+    """A key that may call once a minute opens one page a minute."""
+    keys = Keys()
+    keys.add("minute", rps=0.02)
+    line = f"x-api-key: {keys.sent['minute']}"
+
+    def mark(text: str) -> str:
+        return text.replace("wakeful_page path /console/events", "wakeful_page path /f/a")
+
+    with proxied(tmp_path, keys.known, change=mark) as proxy:
+        assert [status_of(ask(proxy, "/f/a", line)) for _ in range(2)] == [200, 429]
 
 
 def test_a_call_that_is_answered_is_under_way_no_more(proxy: Running):

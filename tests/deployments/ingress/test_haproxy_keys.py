@@ -320,6 +320,17 @@ def test_a_fixed_route_takes_its_scope(proxy: Running, target: str):
             assert body["code"] == "forbidden"
 
 
+@pytest.mark.parametrize("target", ["/-/routes", "/-/Routes", "/-/", "/-/other"])
+def test_rays_own_routes_are_for_keys_of_all_functions(proxy: Running, target: str):
+    """They name every application, to whatever calls them; HAProxy answers itself."""
+    hidden = b"no function or route answers here"
+    for name in ("a-looks", "a-all"):
+        answer = ask(proxy, target, header(name), method="GET")
+        assert (status_of(answer), hidden in answer) == (404, True), name
+    for line in (header("looks"), header("all"), f"{SECRET}: {SECRET_OF_CALLS}"):
+        assert hidden not in ask(proxy, target, line, method="GET")
+
+
 @pytest.mark.parametrize(
     "target",
     ["/functions/{}", "/v2/repository/models/{}/load", "/console/functions/{}"],
@@ -396,9 +407,28 @@ def test_a_process_hears_whose_call_it_is_and_never_the_key(proxy: Running):
 
 
 def test_what_shows_functions_hears_which_the_key_opens(tmp_path: Path):
-    """Metadata of functions that call others, and routes of ours."""
+    """Metadata of functions that call others, and routes of ours; what is open without a key hears that
+    none is.
+    """
     routes = {f"/f/heads/{target}": f"@{target}" for target in ("look", "call", "operate")}
-    with proxied(tmp_path, KEYS.known, {**PREFIXES, **routes}) as proxy:
+
+    def open_one(text: str) -> str:
+        assert text.count("path_beg /console/assets/") == 1
+        return text.replace("path_beg /console/assets/", "path_beg /f/heads/open")
+
+    with proxied(tmp_path, KEYS.known, {**PREFIXES, **routes}, change=open_one) as proxy:
+        for lines, opened in (
+            ([], "-"),
+            (["x-wakeful-functions: *"], "-"),
+            (["x-api-key: wrong"], "-"),
+            ([header("a")], "-"),
+            ([header("nested")], "heads,nested"),
+            ([f"{SECRET}: {SECRET_OF_CALLS}", "x-wakeful-functions: b"], "b"),
+        ):
+            Replica.forget()
+            assert status_of(ask(proxy, "/f/heads/open", *lines, method="GET")) == 200
+            (head,) = Replica.heads
+            assert [value for name, value in head if name == "x-wakeful-functions"] == [opened]
         for name, opened, targets in (
             ("all", "*", ["", *routes]),
             ("a-all", "a", list(routes)),

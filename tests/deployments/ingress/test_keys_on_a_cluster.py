@@ -18,7 +18,7 @@ AUTH = 'http: {auth: {file: "asked.json"}}\n'
 
 def test_keys_change_while_a_cluster_runs(standing: Standing):
     """Without an `up` and without a restart, also in a HAProxy that is started anew. What a key does not
-    open does not wake, and is as if it were not there. With the key of the file keys are gone again.
+    open does not wake, and is as if it were not there, also by a slash that came encoded. With the key of the file keys are gone again.
     """
     functions = [function("hosted", least=0), function("owned", least=0, more="tier: own")]
     file, keys = standing.folder / "asked.json", Keys()
@@ -47,6 +47,9 @@ def test_keys_change_while_a_cluster_runs(standing: Standing):
         hidden = call(key, "owned")
         assert (hidden.status_code, hidden.json()["error"]) == (404, absent.json()["error"])
         wait_until(lambda: state("hosted") == "ready")
+        for path in ("/v2%2Fmodels/owned", "/v1%2Fembeddings", "/-%2Froutes"):
+            answer = client.post(path, json={"model": "owned"}, headers={"x-api-key": look})
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
         assert state("owned") == "asleep"
 
         (socket,) = standing.home.path.glob("hap/*/s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -18,14 +19,17 @@ from deployments.ingress import access_table, admin_socket
 from deployments.ingress.haproxy.access import make_files
 from deployments.ingress.haproxy.rules import CONSOLE, DRAINING
 from deployments.ingress.haproxy_config import binary
+from deployments.local import front as front_module
 from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
 from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
 from deployments.ray_support import ports
 from deployments.ray_support.environment import BUFFER_BYTES, CONNECTIONS
 from runtime.declaration import config_file
+from runtime.declaration.access import key_table
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
+from runtime.errors import DeclarationError, Problem
 from tests.deployments.projects import wait_until
 from tests.problems import expect_values
 
@@ -142,6 +146,7 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
             assert not front.has_died
             assert front.pid != first
             config = (tmp_path / "haproxy.cfg").read_text()
+            assert stat.S_IMODE((tmp_path / "haproxy.cfg").stat().st_mode) == 0o600
             assert config.count("server w1 127.0.0.1:4001 ") == 4
             assert config.count("server w2 127.0.0.1:4002 ") == 4
         finally:
@@ -190,6 +195,79 @@ def test_other_rules_are_another_haproxy_s(tmp_path):
             assert httpx.options(url, headers=asked, timeout=60).status_code == 405
         finally:
             front.close(1.0)
+
+
+@pytest.mark.slow
+def test_where_another_does_not_start_the_one_before_goes_on(tmp_path, monkeypatch):
+    """It is told of keys, of processes and of its end as before, and another may start later."""
+    key, said = make_key(), list[str]()
+    table = KeyTable((), tmp_path / "keys.json")
+    write_keys(table.path, [AccessKey("k", (KeyDigest(digest_of(key)),))])
+    rules = FrontRules(secret="5e", functions={"/v2/models/f": "f"})
+    other = replace(rules, cors=CORS, functions={"/v2/models/g": "g"})
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 1, rules, table)
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v2/health/ready"
+
+        def known() -> tuple[str, str]:
+            """The functions that it has, and that one has which is started again."""
+            told = admin_socket.send_command(tmp_path / "s", "show map functions.map") or ""
+            return told, (tmp_path / "functions.map").read_text()
+
+        front.start()
+        try:
+            pid = front.pid
+            with monkeypatch.context() as patched:
+                patched.setattr(
+                    front_module,
+                    "write_config",
+                    lambda *args, **more: write_config(*args, **more) + "nonsense\n",
+                )
+                with pytest.raises(FrontFailed) as refused:
+                    front.update(other)
+            assert refused.value.code == "front"
+            expect_values(refused.value, "nonsense")
+            assert front.pid == pid
+            assert all("/v2/models/f/ f" in text for text in known())
+            assert not any("/v2/models/g/" in text for text in known())
+            with httpx.Client(headers={"x-api-key": key}, timeout=60) as client:
+                assert client.get(url).status_code == 403
+                table.path.unlink()
+                front.look(said.append)
+                assert client.get(url).status_code == 401
+            front.set_port(0, 4001)
+            servers = admin_socket.send_command(tmp_path / "s", "show servers state workers") or ""
+            assert " 4001 " in servers
+            assert front.refuse_new() == 0
+            front.update(other)
+            assert front.pid not in (None, pid)
+            assert all("/v2/models/g/ g" in text for text in known())
+        finally:
+            front.close(1.0)
+    assert said == ["keys have changed: 0 are taken."]
+
+
+def test_keys_that_cannot_be_read_for_a_moment_are_read_again(tmp_path, monkeypatch):
+    """One that was removed is taken no more, though the file has not changed since; it is said once."""
+    table, said = KeyTable((), tmp_path / "keys.json"), list[str]()
+    write_keys(table.path, [AccessKey("k", (KeyDigest(digest_of(make_key())),))])
+    front = Front(tmp_path, [], 1, FrontRules(secret="5e"), table)
+    write_keys(table.path, [])
+
+    def fails(path):
+        raise DeclarationError([Problem(str(path), 0, "", "cannot be read")]) from OSError(5, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(key_table, "read_keys", fails)
+        for _ in range(3):
+            front.look(said.append)
+    front.look(said.append)
+    front.look(said.append)
+    assert [text.partition(":")[0] for text in said] == [
+        "keys stay as they were, since their file is wrong",
+        "keys have changed",
+    ]
+    assert (tmp_path / "keys.map").read_text() == ""
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,14 +18,16 @@ import pytest
 from deployments.cli import run
 from deployments.cli.operations.foreground import count_signals
 from deployments.cli.run import RunOutput
-from deployments.local.front import FrontRules
-from deployments.local.reload import Reloader, VersionLink
+from deployments.local.front import FrontFailed, FrontRules
+from deployments.local.reload import HAND_OVER, Reloader, VersionLink
 from tests.deployments.local.running import ROOT
 from tests.deployments.projects import wait_until
 
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 60.0
+
+GOES_ON = "the version before goes on answering; save a file to try again."
 
 
 def watch(serve: Callable[[VersionLink], int], signal_count: Callable[[], int]) -> list[str]:
@@ -97,6 +100,90 @@ class Polls:
             return 1
         self._acts.pop(0)()
         return 0
+
+
+class FrontOfOneRule:
+    """A HAProxy that starts with no rules but one's own."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.taken: list[FrontRules] = []
+
+    def update(self, rules: FrontRules) -> None:
+        if rules.once:
+            raise FrontFailed("HAProxy does not start: so it is.")
+        self.taken.append(rules)
+
+    def set_port(self, slot: int, port: int | None) -> None:
+        pass
+
+    def look(self, report: Callable[[str], None]) -> None:
+        pass
+
+    def drain(self, until: float, signal_count: Callable[[], int]) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
+
+def test_a_version_whose_rules_haproxy_does_not_take_has_failed(tmp_path):
+    """The one before goes on, the run too, and the next edit is served. What the failed one has it may
+    answer.
+    """
+    code, ended = tmp_path / "code.py", tmp_path / "ended"
+    code.write_text("0 good")
+
+    def serve(link: VersionLink) -> int:
+        text = code.read_text()
+        link.watch([code], [])
+        rules = FrontRules(("/v2/models/f",)) if "bad" in text else FrontRules()
+        link._pipe.send(("serving", ({}, rules)))
+        try:
+            while link._pipe.recv() != HAND_OVER:
+                pass
+            with ended.open("a") as file:
+                file.write(f"{text}\n")
+        except EOFError:
+            pass
+        return 0
+
+    front, reported = FrontOfOneRule(), list[str]()
+    edits = iter(
+        [
+            (lambda: len(front.taken) == 1, "1 bad"),
+            (lambda: reported[-1:] == [GOES_ON], "2 good"),
+            (
+                lambda: (
+                    ended.exists() and set(ended.read_text().split("\n")) >= {"0 good", "1 bad"}
+                ),
+                "",
+            ),
+        ]
+    )
+    wanted = next(edits)
+    until = time.monotonic() + PATIENCE_S
+
+    def signal_count() -> int:
+        nonlocal wanted
+        holds, text = wanted
+        if holds():
+            if not text:
+                return 1
+            code.write_text(text)
+            wanted = next(edits)
+        return int(time.monotonic() > until)
+
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        status = Reloader(serve, (bound,), lambda: (), (), reported.append, front).run(signal_count)  # type: ignore[arg-type]
+    assert status == 0
+    assert len(front.taken) == 2
+    assert reported[:2] == ["HAProxy does not start: so it is.", GOES_ON]
+    assert reported[2].startswith("reloaded in")
 
 
 def test_a_broken_file_that_is_gone_for_a_while_is_waited_for(tmp_path):

@@ -159,6 +159,12 @@ def test_an_encoded_slash_leads_past_no_scope(made, run):
             path = f"{plain[:at]}%2F{plain[at + 1 :]}"
             answer = httpx.post(run.url + path, headers=bearer(key))
             assert answer.status_code in (403, 404), path
+    body = {"model": "vowels", "input": "abc", "query": "a", "documents": ["b"]}
+    for route in ("embeddings", "rerank", "moderations"):
+        for path in (f"/v1%2F{route}", f"/v1%2f{route}", f"/%761%2F{route}"):
+            answer = httpx.post(run.url + path, json=body, headers=bearer(keys[1]), timeout=60)
+            assert refused(answer) == (404, "not_found"), path
+            assert httpx.post(run.url + path, json=body).status_code == 401
 
 
 def test_a_stage_sees_no_key(run, all_of_it):

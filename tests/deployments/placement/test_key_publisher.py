@@ -12,10 +12,13 @@ import pytest
 from deployments.control.declarations import FunctionDeclaration
 from deployments.ingress.access_table import TABLE_KEY, VERSION_KEY
 from deployments.ingress.haproxy.access import ALL
+from deployments.placement import key_publisher
 from deployments.placement.key_publisher import KeyPublisher, other_prefixes, prefixes_of
 from deployments.ray_support.haproxy_names import KEYS_FAULT
+from runtime.declaration.access import key_table
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
+from runtime.errors import DeclarationError, Problem
 
 A, B = make_key(), make_key()
 
@@ -130,6 +133,35 @@ def test_keys_are_published_as_they_change(tmp_path: Path):
         await come_about(lambda: head.table()["is_on"] and head.names() == set())
 
     asyncio.run(run(tmp_path, head, functions, steps))
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(tmp_path: Path, monkeypatch: Any):
+    """What is wrong is written down once, and the keys of before are published once."""
+    monkeypatch.setattr(key_publisher, "LOOK_S", 0.01)
+    head, file, fault = Head(), tmp_path / "keys.json", tmp_path / KEYS_FAULT
+    write_up(tmp_path, {"file": str(file), "keys": []})
+    write_keys(file, [key("mine", A)])
+    failed: list[bool] = []
+    read_keys = key_table.read_keys
+
+    def fails(path: Path) -> Any:
+        failed.append(fault.exists())
+        raise DeclarationError([Problem(str(path), 0, "", "cannot be read")]) from OSError(5, "")
+
+    async def steps(publisher: KeyPublisher) -> None:
+        await come_about(lambda: head.names() == {"mine"})
+        monkeypatch.setattr(key_table, "read_keys", fails)
+        write_keys(file, [])
+        await come_about(lambda: failed.count(True) > 1)
+        published = len(head.puts)
+        fault.unlink()
+        await come_about(lambda: failed[-3:] == [False] * 3)
+        assert len(head.puts) == published
+        assert head.names() == {"mine"}
+        monkeypatch.setattr(key_table, "read_keys", read_keys)
+        await come_about(lambda: head.names() == set())
+
+    asyncio.run(run(tmp_path, head, {}, steps))
 
 
 def test_without_a_file_that_can_be_read_keys_are_on_and_none_is_known(tmp_path: Path):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
+from runtime.declaration.access import key_file
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest
@@ -44,6 +48,28 @@ def test_each_change_of_the_file_is_seen(tmp_path):
     table.path.unlink()
     assert table.has_changed() is True
     assert table.read() == ()
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch):
+    """It may be as it was then, and have a key no more that was read before."""
+    table = KeyTable((), tmp_path / "keys.json")
+    write_keys(table.path, [AccessKey("k", (KeyDigest(A),))])
+    assert len(table.read()) == 1
+    write_keys(table.path, [])
+
+    def fails(*_args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(key_file.os, "open", fails)
+        for _ in range(2):
+            assert table.has_changed() is True
+            with pytest.raises(DeclarationError) as refused:
+                table.read()
+    expect_values(refused.value, os.strerror(errno.EMFILE))
+    assert table.has_changed() is True
+    assert table.read() == ()
+    assert table.has_changed() is False
 
 
 @pytest.mark.parametrize(

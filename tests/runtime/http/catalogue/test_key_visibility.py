@@ -156,6 +156,11 @@ def test_a_route_has_the_path_that_haproxy_compares(tmp_path):
             ("POST", "/v2/repository/models%2Fmine/unload"),
             ("GET", "/v2%2Frepository/index"),
             ("GET", "/v2%2Fmodels/stats"),
+            ("POST", "/v1%2Fembeddings"),
+            ("POST", "/v1%2frerank"),
+            ("POST", "/v%31%2Fmoderations"),
+            ("GET", "/v1%2Fmodels"),
+            ("GET", "/v1%2Fmodels%2Fmine"),
             ("GET", "/metrics%0a"),
             ("GET", "/%0A"),
         ):
@@ -163,6 +168,20 @@ def test_a_route_has_the_path_that_haproxy_compares(tmp_path):
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
         plain = await client.get("/v2/repositor%79/index")
         assert {one["name"]: one["state"] for one in plain.json()}["mine"] == "READY"
+        models = (await client.get("/%76%31/mode%6Cs")).json()["data"]
+        assert "mine" in [one["id"] for one in models]
+
+    serving(tmp_path, test)
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/assets/app.js"])
+def test_what_is_open_without_a_key_names_no_function(tmp_path, path):
+    """HAProxy says that such a request opens none."""
+
+    async def test(client: httpx.AsyncClient) -> None:
+        answer = await client.get(path, headers={"x-wakeful-functions": "-"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert [name for name in ("mine", *HIDDEN) if name in answer.text] == []
 
     serving(tmp_path, test)
 

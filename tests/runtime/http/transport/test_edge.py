@@ -83,6 +83,7 @@ PAST = {
     "a target with a host": request(line=b"POST http://t" + PATH + b" HTTP/1.1"),
     "a path from the open one": request(line=b"POST /v2/health/live/../../models/double HTTP/1.1"),
     "the same, encoded": request(line=b"POST /v2/health/live%2f..%2f..%2fmodels/double HTTP/1.1"),
+    "the open path, encoded": request(line=b"GET /v2%2Fhealth%2Flive HTTP/1.1", body=b""),
     "a form of rows": request(b"content-type: application/vnd.wakeful.rows"),
     "metadata": request(line=b"GET " + PATH + b" HTTP/1.1", body=b""),
     "readiness": request(line=b"GET " + PATH + b"/ready HTTP/1.1", body=b""),
