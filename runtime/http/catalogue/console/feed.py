@@ -16,11 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from runtime.errors import Draining, NotFound, TooManyConsoles
+from runtime.http.catalogue.console.audiences import Audience, ShownFunction
 from runtime.http.catalogue.console.changes import compare, new_decisions, to_entry
 from runtime.http.catalogue.console.history import (
     LENGTHS,
@@ -29,8 +31,8 @@ from runtime.http.catalogue.console.history import (
     SHORT_S,
     CountHistory,
 )
-from runtime.http.catalogue.console.shapes import Decision, Entry, FailedCall, LogLine, ShownServer
-from runtime.http.catalogue.console.sources import ConsoleSources, LogTail
+from runtime.http.catalogue.console.shapes import Decision, Entry, FailedCall, LogLine
+from runtime.http.catalogue.console.sources import ConsoleSources
 from runtime.http.catalogue.console.streams import PageStream, write_event
 from runtime.http.catalogue.key_view import KeyView
 from runtime.system.telemetry.recent_failures import RecentFailure
@@ -81,58 +83,6 @@ def next_look_s(
         look_at = looked_at + (LEAST_S if is_dirty else max(LEAST_S, poll_s))
         wait_s = min(wait_s, look_at - now)
     return max(0.0, wait_s)
-
-
-class Audience:
-    """Pages that see the same. Mutable state: all of it.
-
-    Attributes:
-        sent: what they were told of functions, by name, in their order.
-        server: what they were told of the server; empty: nothing yet.
-        streams: the pages.
-    """
-
-    def __init__(self, view: KeyView | None) -> None:
-        self.view = view
-        self.sent: dict[str, Entry] = {}
-        self.server: ShownServer | None = None
-        self.streams: set[PageStream] = set()
-
-    def tell(self, text: bytes, to: Iterable[PageStream] | None = None) -> None:
-        """Tell them all, or these."""
-        for stream in list(self.streams if to is None else to):
-            stream.put(text)
-
-    def server_as_seen(self, server: ShownServer) -> ShownServer:
-        """Return what they may know of it: a key of some functions is told of no machine."""
-        if self.view is None:
-            return server
-        return {"kind": server["kind"], "machines": [], "lacks": []}
-
-
-class ShownFunction:
-    """A function that pages of one audience show.
-
-    Args:
-        log: of the function; None: there is none.
-
-    Mutable state: under ``lock`` what they were told: ``decisions``, ``failures``, ``lines`` (the
-    last ones of its log), and ``is_known`` (it was asked for once); ``streams``, the pages, and
-    ``told``, those of them that know what was known.
-    """
-
-    def __init__(self, name: str, audience: Audience, log: LogTail | None, no_log: str) -> None:
-        self.name = name
-        self.audience = audience
-        self.no_log = "" if log else no_log
-        self.log = log
-        self.decisions: list[Decision] = []
-        self.failures: list[FailedCall] = []
-        self.lines: list[LogLine] = []
-        self.is_known = False
-        self.lock = asyncio.Lock()
-        self.streams: set[PageStream] = set()
-        self.told: set[PageStream] = set()
 
 
 class ConsoleFeed:
@@ -342,16 +292,28 @@ class ConsoleFeed:
 
     # Looks.
 
+    @property
+    def _keeps_history(self) -> bool:
+        return bool(self._audiences) or self._sources.told.keeps_history()
+
+    @property
+    def _begins_at(self) -> float:
+        """When the history is to begin; never: it has, or is not kept here."""
+        is_to_begin = not self.history.has_begun and self._keeps_history
+        return self.history.begins_at if is_to_begin else math.inf
+
     async def _run(self) -> None:
         while not self._is_closed:
+            now = self._clock()
             wait_s = next_look_s(
-                self._clock(),
+                now,
                 looked_at=self._looked_at,
                 counted_at=self._counted_at,
                 poll_s=self._sources.poll_s(),
                 is_dirty=self._is_dirty,
                 has_streams=bool(self._audiences),
             )
+            wait_s = min(wait_s, max(0.0, self._begins_at - now))
             if wait_s:
                 # a page that opens, or a change, may be something to do earlier
                 self._woken.clear()
@@ -375,7 +337,7 @@ class ConsoleFeed:
                 self.history, self._errors = CountHistory(now, began=False), {}
                 self.move_streams()
             self._counted_at = self._looked_at = self._logged_at = now
-        elif now // step_s > self._counted_at // step_s:
+        elif now // step_s > self._counted_at // step_s or now >= self._begins_at:
             self._counted_at = now
             over = await self._count(now)
         if not self._audiences:
@@ -392,11 +354,10 @@ class ConsoleFeed:
 
     async def _count(self, now: float) -> Mapping[int, float]:
         """Take what was counted; return which steps are over, as of ``CountHistory.look``."""
-        told = self._sources.told
-        if not (self._audiences or told.keeps_history()):
+        if not self._keeps_history:
             self.history = CountHistory(now, began=False)
             return {}
-        over = self.history.look(now, *await told.counts())
+        over = self.history.look(now, *await self._sources.told.counts())
         self._errors = self.history.errors_of_last_minute()  # also for a page that opens next
         return over
 

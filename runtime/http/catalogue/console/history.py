@@ -32,6 +32,11 @@ MOST_SHARED: Final = 3
 """Steps that one look may be of. One that comes later, since the process was stopped, say, tells
 nothing of when it was that something happened."""
 
+BEGINS_S: Final = 1.5
+"""From its birth until a history begins beside processes that have counted before: they tell of
+what is called each second.
+"""
+
 MOST_CODES: Final = 16
 """Errors of a function that are told apart in one resolution; others are ``other``."""
 
@@ -226,20 +231,26 @@ class CountHistory:
 
     Args:
         at: now, seconds since the epoch.
-        began: nothing was counted before; else the counts of the first look are what others are
-            compared with, and those of a function that is heard of later and was last called before
-            now: processes tell all that they have counted after some seconds.
+        began: nothing was counted before; else the counts of the first look that is ``BEGINS_S``
+            from now are what others are compared with, and those of a function that is heard of
+            later and was last called before now: processes tell all that they have counted after
+            some seconds.
+
+    Attributes:
+        begins_at: when that look is due.
+        has_begun: it was made.
 
     Mutable state: ``_functions`` (by name), ``_looked_at`` (by seconds of a step, when one was over
     last), ``_before`` (the counts of functions without numbers, of which it is known that they have
-    counted something), ``_has_begun``.
+    counted something), ``has_begun``.
     """
 
     def __init__(self, at: float, *, began: bool) -> None:
         self._functions: dict[str, FunctionNumbers] = {}
         self._before: dict[str, Counts] = {}
         self._looked_at = dict.fromkeys(LENGTHS, at)
-        self._has_begun = began
+        self.has_begun = began
+        self.begins_at = at + BEGINS_S
         self._began_at = -math.inf if began else at
 
     def __len__(self) -> int:
@@ -258,8 +269,8 @@ class CountHistory:
             counted: of functions that have counted anything.
             awake: processes that have a function loaded, of those that any has.
         """
-        if not self._has_begun:
-            self._has_begun = True
+        if not self.has_begun:
+            self.has_begun = at >= self.begins_at
             self._looked_at = dict.fromkeys(LENGTHS, at)
             self._before = {name: Counts.of(one) for name, one in counted.items()}
             return {}

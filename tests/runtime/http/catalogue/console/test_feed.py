@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from runtime.http.catalogue.console.feed import LEAST_S, ConsoleFeed, next_look_s
-from runtime.http.catalogue.console.history import SHORT_S
+from runtime.http.catalogue.console.history import BEGINS_S, SHORT_S
 from runtime.http.catalogue.console.library_console import LibraryConsole
 from runtime.http.catalogue.console.shapes import LogLine
 from runtime.http.catalogue.console.sources import (
@@ -251,6 +251,28 @@ def test_a_key_is_told_of_no_other_function_in_a_log():
         assert line["text"] == "another function refused, and f goes on"
 
     fed(work)
+
+
+def test_a_history_begins_soon_beside_processes_that_have_counted():
+    """Without a page, and before its first step is over: what is called then is of it."""
+
+    async def main() -> None:
+        server = Server()
+        feed = ConsoleFeed(server.sources(), clock=lambda: server.now)
+        server.counted = {"f": FunctionStatistics(succeeded=9)}
+        server.now += BEGINS_S
+        feed.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while not feed.history.has_begun:
+                await asyncio.sleep(0)
+        stream = await feed.open(None, "f")
+        server.now += SHORT_S
+        server.counted = {"f": FunctionStatistics(succeeded=11)}
+        feed.notify_changed()
+        assert (await told(stream, "history"))["calls"] == [2]
+        await feed.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(("processes", "is_new"), [(1, False), (2, True)])

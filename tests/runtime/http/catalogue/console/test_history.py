@@ -127,9 +127,12 @@ def test_a_clock_that_is_set_right_costs_as_little():
 
 
 def test_what_was_counted_before_a_history_is_no_call_of_it():
-    """Some tell of it after the first look; a function that was called since is new."""
-    history = CountHistory(1000.0, began=False)
-    assert history.look(1010.0, {"old": counted(50, last_at=1009.0)}, {"old": 1}) == {}
+    """Some tell of it after the first looks; a function that was called since is new."""
+    history = CountHistory(999.0, began=False)
+    assert history.look(1000.0, {"old": counted(3, last_at=900.0)}, {"old": 1}) == {}
+    assert not history.has_begun
+    assert history.look(1001.0, {"old": counted(50, last_at=1000.5)}, {"old": 1}) == {}
+    assert history.has_begun
     told = {"old": counted(50, last_at=1009.0), "late": counted(70, last_at=900.0)}
     history.look(1015.0, told, {"old": 1, "late": 1})
     told = {
@@ -139,8 +142,8 @@ def test_what_was_counted_before_a_history_is_no_call_of_it():
     }
     history.look(1025.0, told, {"old": 1, "late": 1, "new": 1})
     assert {name: history.of(name, SHORT_S)["calls"] for name in told} == {
-        "old": [1],
-        "late": [2],
+        "old": [0, 1],
+        "late": [0, 2],
         "new": [3],
     }
 
