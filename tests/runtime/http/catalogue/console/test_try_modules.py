@@ -404,7 +404,7 @@ def size_of(block: dict[str, Any]) -> int:
         "'x'.repeat(16 << 20)",
         "Array(50).fill(Array(50).fill(Array(50).fill({a: {b: 'x'.repeat(50000)}})))",
         "Array(50).fill({a: Array(50).fill({b: Array(200).fill({n: 'x'.repeat(5000), m: 1})})})",
-        "Array(50).fill({a: Array(50).fill({b: Array(5000).fill(1), c: 0})})",
+        "Array(50).fill({a: Array(50).fill({b: Array(500).fill(1), c: 0})})",
         "Array(50).fill({a: Array(50).fill({b: {x: 0.5, y: 0.25}, c: 'x'.repeat(1e6)})})",
         "JSON.parse('['.repeat(5000) + ']'.repeat(5000))",
     ],
