@@ -19,7 +19,7 @@ LONGEST_S: Final = 86400.0
 """Of a load test: a day."""
 
 MOST_CALLS: Final = 4_000_000
-"""Of a load test, as they are to be expected: the record of each is kept until the report, some 520
+"""Of a load test, as they are to be expected: the record of each is kept until the report, some 530
 bytes with the parts of the server's time, two gigabytes of all, and written then. Chance sends a
 few more, which a file takes (``results.files``).
 """
