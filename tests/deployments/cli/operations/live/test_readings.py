@@ -96,10 +96,7 @@ def test_functions_are_the_first_ones_and_their_changes():
         (60, {}, [2.0] * 11 + [None]),
         # a minute later nothing of the old line is left
         (120, {"b": [7.0]}, None),
-        # a step that is told once more takes the place of what was told of it
-        (55, {"a": [7.0]}, [2.0] * 11 + [7.0]),
-        (55, {"a": [7.0, 8.0]}, [2.0] * 10 + [7.0, 8.0]),
-        # nor does a clock that was set back move it
+        # a clock that was set back does not move it
         (0, {"a": [7.0]}, [2.0] * 11 + [7.0]),
     ],
 )
@@ -110,6 +107,16 @@ def test_a_line_moves_with_time(start, newest, expected):
     reading.take(samples(start, **newest))
     line = reading.lines.get("a")
     assert (list(line.calls_per_s) if line else None) == expected
+
+
+def test_a_step_that_is_told_once_more_takes_its_own_place():
+    """Those before it stay where they are."""
+    reading, rates = ServerReading(), [float(rate) for rate in range(1, STEPS + 1)]
+    reading.take(samples(0, a=rates))
+    reading.take(samples(55, a=[20.0]))
+    assert list(reading.lines["a"].calls_per_s) == [*rates[:-1], 20.0]
+    reading.take(samples(55, a=[21.0, 22.0]))
+    assert list(reading.lines["a"].calls_per_s) == [*rates[1:-1], 21.0, 22.0]
 
 
 def test_a_server_that_is_lost_is_read_anew():

@@ -13,7 +13,7 @@ from runtime.declaration.http_section import CorsSpec
 from runtime.http.catalogue.console import feed, library_console, routes
 from runtime.http.catalogue.console.feed import MOST_STREAMS
 from runtime.http.library_handler import LibraryHandler
-from tests.runtime.http.catalogue.console.opened import TOKEN, Console, opened
+from tests.runtime.http.catalogue.console.opened import PATIENCE_S, TOKEN, Console, opened
 from tests.sleepers import HANDS, obedient
 
 
@@ -271,7 +271,7 @@ def test_a_stream_with_a_key_ends_so_that_the_key_is_looked_at_again(
     async def work(console: Console) -> None:
         async with console.page() as stays:
             for headers in (MINE, {"x-wakeful-key": "ops", "x-wakeful-functions": "*"}):
-                async with console.page("mine", **headers) as page:
+                async with asyncio.timeout(PATIENCE_S), console.page("mine", **headers) as page:
                     await page.until_end()
                     assert page.events[-1] == ("closing", {"is_moving": True})
             await console.act("mine", "wake")
