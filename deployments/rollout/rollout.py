@@ -247,10 +247,12 @@ class Rollout:
         Raises:
             RayError: it does not answer, and nothing is changed.
         """
-        index = catalogue_client.fetch_index(up.url, *self._reach(up))
+        # until this update is saved, keys are asked for where they were before
+        reach = self._reach(self._state_dir.load() or up)
+        index = catalogue_client.fetch_index(up.url, *reach)
         if index is None:
             self._on_progress("unanswered", {})
-            index = catalogue_client.wait_index(up.url, *self._reach(up))
+            index = catalogue_client.wait_index(up.url, *reach)
         if index is None and up.owner in alive:
             raise RayError(
                 f"the catalogue at {up.url} has not answered for {catalogue_client.DECIDED_S:g} s, "

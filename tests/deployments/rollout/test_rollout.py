@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,14 @@ def home(monkeypatch) -> Iterator[StateDir]:
         yield found
 
 
-def update(home: StateDir, driver: Driver, url: str, seen: list[str]) -> RolloutOutcome:
-    """From the first version to the second."""
+def update(
+    home: StateDir, driver: Driver, url: str, seen: list[str], *, had_keys: bool = False
+) -> RolloutOutcome:
+    """From the first version to the second, which asks for no keys."""
     before = plan(1)
     port = int(url.rpartition(":")[2])
     up = ClusterState("own", "", "127.0.0.1", port, "f.yaml", "/", "/", deployed=before.deployed)
-    home.save(up)
+    home.save(replace(up, auth={}) if had_keys else up)
     home.save_applications([app.to_dict() for app in before.applications])
     by = Rollout(home, driver, lambda event, _: seen.append(event))  # type: ignore[arg-type]
     return by.update(up, plan(2))
@@ -91,6 +93,21 @@ def test_one_that_answers_is_not_waited_for(home):
         outcome = update(home, Driver(catalogue="ready", host="ready"), url, seen)
     assert outcome.refused == {"f": "no weights"}
     assert "unanswered" not in seen
+
+
+@pytest.mark.parametrize("had_keys", [True, False])
+def test_keys_are_asked_for_until_an_update_without_them_is_saved(home, monkeypatch, had_keys):
+    """The catalogue is asked with what opens it now, and not with what will."""
+    secrets: list[str] = []
+
+    def fetch(_: str, secret: str, __: object) -> list[dict[str, Any]]:
+        secrets.append(secret)
+        return []
+
+    monkeypatch.setattr(catalogue_client, "fetch_index", fetch)
+    with served(REFUSED) as url:
+        update(home, Driver(catalogue="ready", host="ready"), url, [], had_keys=had_keys)
+    assert bool(secrets[0]) == had_keys
 
 
 def test_nothing_is_changed_while_no_catalogue_answers(home, monkeypatch):
