@@ -28,6 +28,7 @@ def texts(answer):
     return [line["text"] for line in answer["lines"]]
 
 
+@pytest.mark.full
 def test_pages_of_one_call_keep_their_lines(models):
     """A page without lines, one with four, in the wire's form of bytes, one that is none at all:
     each row its own answer or error.

@@ -14,6 +14,7 @@ from loadtests.server import free_port, local
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.full
 @pytest.mark.models
 def test_every_answer_under_load_is_right(
     root: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -209,6 +209,7 @@ def test_a_stream_that_blocks_the_event_loop_is_named(run: Run) -> None:
     wait_until(lambda: "stage 's' of 'blocks_while_it_streams'" in run.log.read_text())
 
 
+@pytest.mark.full
 def test_a_stage_that_prints_much_is_answered_and_its_log_has_an_end(day: Shell, run: Run) -> None:
     """63: four megabytes, of which `wakeful logs` keeps the last."""
     for _ in range(3):

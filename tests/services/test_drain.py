@@ -162,6 +162,7 @@ def test_down_loses_nothing(project):
     assert project.is_clean()
 
 
+@pytest.mark.full
 def test_a_second_signal_ends_up_at_once(project):
     """While a call is in flight that would hold it for long; no process is left."""
     project.declare(function("held", "stages_of_a_test:held"))

@@ -46,6 +46,7 @@ SPLIT = f"""\
 """
 
 
+@pytest.mark.full
 def test_the_next_call_is_answered_by_the_same_process(standing: Standing) -> None:
     """In the host beside others, in a deployment of its own, and in that of a stage which is split
     off; `status` says so.

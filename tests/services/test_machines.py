@@ -90,6 +90,7 @@ def test_up_says_how_another_machine_joins(served):
     assert f"a copy of {TEMPORARY / HOME / TOKEN}:" in said
 
 
+@pytest.mark.full
 def test_a_sleeping_function_belongs_to_one_machine(served):
     """Each answers for all, through its own HAProxy: whichever is asked, the same one loads a
     function; and of a dozen, both have some.

@@ -203,6 +203,7 @@ def test_new_code_that_is_broken_never_takes_over(served):
         assert callers.lost() == []
 
 
+@pytest.mark.full
 def test_a_function_that_wakes_after_an_edit_says_so(served):
     """It answers; the log and the status tell until `up` has replaced the host, also if the edit
     was undone.

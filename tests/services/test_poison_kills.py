@@ -110,6 +110,7 @@ def poisoned(standing: Standing) -> Iterator[Standing]:
         yield standing
 
 
+@pytest.mark.full
 def test_a_row_that_kills_its_host_is_refused_after_two_processes(poisoned: Standing) -> None:
     """Replayed, it runs alone and kills once more; a third process does not run it. No other
     call notices.
@@ -122,6 +123,7 @@ def test_a_row_that_kills_its_host_is_refused_after_two_processes(poisoned: Stan
     assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "is_refused"),
     [

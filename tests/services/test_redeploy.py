@@ -243,6 +243,7 @@ def test_an_update_that_is_interrupted_leaves_one_version_and_says_which(served)
         assert callers.lost() == []
 
 
+@pytest.mark.full
 def test_a_process_that_is_stopped_is_replaced(served):
     """SIGSTOP: Ray's health checks find it. The calls it has wait for their deadline; later ones
     are answered by another.

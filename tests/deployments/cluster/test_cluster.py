@@ -195,6 +195,7 @@ def foreign(project) -> Iterator[str]:
     processes.end_processes(home.path)
 
 
+@pytest.mark.full
 def test_a_cluster_that_was_there_is_joined_and_left_as_it_was(project, foreign):
     """Down ends what `up` brought, and not the cluster; what its HAProxy does not do is said."""
     project.declare(

@@ -306,6 +306,7 @@ def test_a_client_refused_while_it_is_crowded_loses_its_connection(tmp_path, cro
         ]
 
 
+@pytest.mark.full
 def test_an_answer_that_nobody_takes_is_given_up_and_one_that_comes_late_is_not(tmp_path):
     """Silence of the function counts for nothing: the timeout is of a client that has something to
     take.

@@ -178,6 +178,7 @@ def test_ray_reads_a_file_with_the_key():
     assert not ServeDeploySchema.model_validate(data).applications
 
 
+@pytest.mark.full
 @pytest.mark.ray
 def test_a_cluster_answers_preflights_and_wakes_nothing(standing: Standing):
     """Neither what sleeps in the host nor a deployment without a replica; a policy that is gone from

@@ -249,6 +249,7 @@ def test_a_function_whose_load_hangs_is_told_of_and_the_others_are_served(made: 
         assert httpx.get(f"{run.url}/v2/health/ready").status_code == 200
 
 
+@pytest.mark.full
 def test_a_function_that_always_hangs_ends_the_process(made: Shell) -> None:
     """Its calls hang one after another: it is failed, the process drains, and its exit status makes a
     supervisor start it again. After the fourth time the function is quarantined, and its neighbour
@@ -286,6 +287,7 @@ def test_a_coroutine_that_waits_for_ever_ends_with_its_call(made: Shell) -> None
         assert post(run, "forever", "fine").status_code == 200
 
 
+@pytest.mark.full
 def test_a_coroutine_that_blocks_the_loop_is_named(made: Shell) -> None:
     """With its line, and for how long it did."""
     with serving(made, declared("blocks", timeout_s=5)) as run:
@@ -296,6 +298,7 @@ def test_a_coroutine_that_blocks_the_loop_is_named(made: Shell) -> None:
         assert "time.sleep(1.5)" in log
 
 
+@pytest.mark.full
 def test_a_coroutine_that_never_lets_go_of_the_loop_ends_the_process(made: Shell) -> None:
     """Nothing can be answered any more, and its supervisor starts it again."""
     with serving(made, declared("blocks", timeout_s=1)) as run:
@@ -307,6 +310,7 @@ def test_a_coroutine_that_never_lets_go_of_the_loop_ends_the_process(made: Shell
         assert "time.sleep(0.1)" in log
 
 
+@pytest.mark.full
 def test_a_stream_that_hangs_between_two_items_gives_its_worker_back(made: Shell) -> None:
     """By ``item_timeout_s``, long before the whole stream's time is over."""
     more = ", item_timeout_s: 2"

@@ -103,6 +103,7 @@ def test_a_row_that_kills_its_process_is_refused(tmp_path):
         assert post(run, "work", {"said": "a"}).status_code == 200
 
 
+@pytest.mark.full
 def test_a_process_that_hangs_gets_no_calls(tmp_path):
     """One that is stopped: the others answer, and it answers once it goes on."""
     with project(tmp_path) as made, made.serving("--workers", str(HOSTS)) as run:

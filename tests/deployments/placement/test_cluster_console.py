@@ -13,6 +13,7 @@ from tests.deployments.projects import HOST, Standing, function, wait_until
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
+@pytest.mark.full
 def test_a_page_follows_a_cluster(standing: Standing):
     """States at once, decisions, log, errors, the machine; its buttons are the repository's. A page
     of another site wakes nothing.

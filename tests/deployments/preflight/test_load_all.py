@@ -296,6 +296,7 @@ CHANGES: Final[tuple[tuple[Change, bool, bool], ...]] = (
 """And whether `given` and `model` are run after it."""
 
 
+@pytest.mark.full
 def test_a_change_runs_what_depends_on_it(folder: Path) -> None:
     """And nothing else; one change after the other."""
     settings, args = Settings(folder, folder / "models"), {}

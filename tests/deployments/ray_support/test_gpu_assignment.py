@@ -106,6 +106,7 @@ def test_four_halves_pack_on_two_devices_and_the_fifth_waits_and_says_for_what(g
     assert devices_of(gpus, waiting) in ("0", "1")
 
 
+@pytest.mark.full
 def test_a_device_that_is_not_there_fails_its_replica_with_the_reason(gpus):
     """Ray was given a GPU, so only the replica can find out; nothing is served on the CPU in its
     place.

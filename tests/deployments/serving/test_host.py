@@ -173,6 +173,7 @@ def test_the_placement_controller_dies_and_adopts_the_deployments_that_ray_has(
     wait_until(lambda: tier() == "own")
 
 
+@pytest.mark.full
 def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(client: httpx.Client) -> None:
     """Its stage constructs in the host and nowhere else."""
     until = time.monotonic() + 60

@@ -251,6 +251,7 @@ def test_a_part_without_a_host_wakes_from_no_replica(project: Project) -> None:
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.full
 def test_a_killed_replica_of_a_part_costs_no_call_its_answer(
     client: httpx.Client, standing: Standing
 ) -> None:

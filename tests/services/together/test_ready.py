@@ -13,6 +13,7 @@ from tests.deployments.projects import Standing, wait_until
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.full
 def test_a_replica_with_a_broken_session_is_replaced(up: Standing) -> None:
     """Poisoned calls leave it where it is; once its own example fails too, another process answers,
     and then it is as before.

@@ -233,6 +233,7 @@ def test_no_other_file_becomes_a_profile(run, tmp_path, out):
     assert (tmp_path / "serve_config.yaml").read_text() == before
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_profile_is_measured_and_written(run, tmp_path):
     """Of one function; the other's, which was there, stays."""

@@ -34,6 +34,7 @@ def test_the_page_and_its_files(tmp_path):
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="needs the Debian package chromium")
 def test_files_in_a_browser(tmp_path):
