@@ -45,6 +45,7 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     from deployments.ingress.draining import is_begun
     from deployments.ingress.haproxy.lacks import lost_without
     from deployments.local.runs import live_runs, run_functions
+    from deployments.ray_support.driver_client import RayError
     from deployments.ray_support.ports import is_loopback
     from deployments.ray_support.state_dir import StateDir
 
@@ -54,7 +55,13 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     cluster = Cluster(state_dir)
     runs = live_runs(state_dir)
     up = cluster.current() if function is None or runs else cluster.require()
-    functions = cluster.functions(up) if up else []
+    functions = []
+    try:
+        functions += cluster.functions(up) if up else []
+    except RayError as error:
+        if not runs:  # which answer for themselves
+            raise
+        click.echo(str(error), err=True)
     for one in runs:
         functions += run_functions(one, state_dir)
     if function is not None:

@@ -250,16 +250,17 @@ class Rollout:
         # until this update is saved, keys are asked for where they were before
         reach = self._reach(self._state_dir.load() or up)
         index = catalogue_client.fetch_index(up.url, *reach)
-        if index is None:
+        if index is None and up.owner in alive:
             self._on_progress("unanswered", {})
             index = catalogue_client.wait_index(up.url, *reach)
-        if index is None and up.owner in alive:
-            raise RayError(
-                f"the catalogue at {up.url} has not answered for {catalogue_client.DECIDED_S:g} s, "
-                "and it alone knows which functions are loaded. No function was changed. `wakeful "
-                "status` shows what there is; then `wakeful up` again."
-            )
-        return index or ()  # Ray has given it up, and the update deploys it anew
+            # one that waits for resources may get them from this very update
+            if index is None and self._states[up.owner].state == "ready":
+                raise RayError(
+                    f"the catalogue at {up.url} has not answered for {catalogue_client.DECIDED_S:g}"
+                    " s, and it alone knows which functions are loaded. No function was changed."
+                    " `wakeful status` shows what there is; then `wakeful up` again."
+                )
+        return index or ()  # Ray has none, and the update deploys it anew
 
     def _execute(self, up: ClusterState, plan: Plan, step: UpdateStep) -> dict[str, str]:
         """Does what a step says; returns the functions that keep their former version, with the

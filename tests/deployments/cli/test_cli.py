@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from deployments.cli import main
 from deployments.cli.operations.up import _after_interrupt, _choose_port, _report_waiting
 from deployments.cluster.cluster import Cluster
+from deployments.local.runs import RunRecord
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
@@ -389,6 +390,22 @@ def echo():
         yield server.server_address[1]
         server.shutdown()
         thread.join()
+
+
+def test_runs_are_shown_where_the_cluster_does_not_answer(run, monkeypatch):
+    """And what is wrong with the cluster; without a run that is all there is."""
+    joined = ClusterState("node", "a:1", "127.0.0.1", 1, "f.yaml", "r", "m")
+    here = RunRecord(os.getpid(), 0.0, "http://127.0.0.1:2", "run.yaml")
+    shown = {"name": "of-a-run", "state": "ready", "tier": "run", "replicas": 1, "reason": ""}
+    monkeypatch.setattr(Cluster, "current", lambda _: joined)
+    monkeypatch.setattr("deployments.cluster.cluster.fetch_index", lambda *_: None)
+    monkeypatch.setattr("deployments.local.runs.run_functions", lambda *_: [{**shown, "url": "/u"}])
+    for runs, status, out in ([here], 0, "of-a-run"), ([], 1, ""):
+        monkeypatch.setattr("deployments.local.runs.live_runs", lambda _, runs=runs: runs)
+        result = run("status")
+        assert result.exit_code == status
+        assert out in result.stdout
+        expect_values(result.stderr, "no catalogue answers", joined.url)
 
 
 @pytest.mark.parametrize(("body", "status"), [('{"a": 1}', 0), ('{"wrong": 1}', 1)])

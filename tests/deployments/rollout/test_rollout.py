@@ -123,11 +123,19 @@ def test_nothing_is_changed_while_no_catalogue_answers(home, monkeypatch):
     assert found.deployed == plan(1).deployed
 
 
-@pytest.mark.parametrize("states", [{"catalogue": "failed"}, {}])
-def test_a_catalogue_that_ray_has_given_up_is_deployed_anew(home, monkeypatch, states):
-    """There is none that would answer, and the update mends that."""
+@pytest.mark.parametrize(
+    ("states", "waits"),
+    [({"catalogue": "failed"}, False), ({}, False), ({"catalogue": "waking"}, True)],
+)
+def test_a_catalogue_that_ray_does_not_run_is_mended_by_the_update(
+    home, monkeypatch, states, waits
+):
+    """One that Ray has given up is not waited for; one that waits for resources may get them from
+    what the update removes.
+    """
     monkeypatch.setattr(catalogue_client, "wait_index", lambda *_: None)
-    driver = Driver(host="ready", **states)
+    driver, seen = Driver(host="ready", **states), list[str]()
     with served(SILENT) as url:
-        assert not update(home, driver, url, []).refused
+        assert not update(home, driver, url, seen).refused
     assert "deploy" in driver.calls
+    assert ("unanswered" in seen) == waits
