@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import mimetypes
 import re
@@ -137,11 +138,13 @@ def call(
     if KEY_HEADERS.isdisjoint(keyed):
         keyed |= place.headers
     shown = ""
+    # a line's end may come in two pieces
+    newlines = io.IncrementalNewlineDecoder(None, translate=sys.stdout.isatty())
 
     def show(text: str) -> None:
         nonlocal shown
         shown = shown[-len(_FAILED) :] + text
-        print_text(text, nl=False)
+        print_text(newlines.decode(text), nl=False)
 
     answer = ask_server(
         place.url + place.prefix,
@@ -153,6 +156,7 @@ def call(
         headers=keyed,
         **request,
     )
+    print_text(newlines.decode("", final=True), nl=False)
     if output is not None and answer.is_success:
         _write(output, answer.content)
     elif not is_streamed(answer):

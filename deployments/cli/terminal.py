@@ -45,10 +45,10 @@ turns its direction.
 
 
 def printable(text: str) -> str:
-    """Return a text that a server has sent as a terminal may have it: what would move its cursor,
-    name its window or write into its clipboard is ``�``.
+    """Return a text that a server has sent as a terminal may have it: what would move its cursor
+    but to the next line, name its window or write into its clipboard is ``�``.
     """
-    return text.translate(_COMMANDING)
+    return text.replace("\r\n", "\n").translate(_COMMANDING)
 
 
 def printable_data(data: Any) -> Any:
@@ -187,7 +187,7 @@ def print_answer(answer: httpx.Response) -> None:
     """
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not answer.is_success or _is_text(kind):
-        print_text(answer.text.rstrip("\n"), err=not answer.is_success)
+        print_text(answer.text.rstrip("\r\n"), err=not answer.is_success)
         return
     if sys.stdout.isatty():
         raise click.ClickException(

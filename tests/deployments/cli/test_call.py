@@ -10,6 +10,7 @@ from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import click
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -212,6 +213,19 @@ def test_a_stream_is_printed_as_it_comes(call, monkeypatch, body, status, last):
     assert done.exit_code == status
     assert done.output.startswith("data: 1\n\n")
     assert last in done.output
+
+
+def test_a_stream_that_is_no_terminals_is_printed_as_it_came(call, monkeypatch):
+    """With the ends of its lines, one that comes in two pieces too."""
+    pieces = ("data: a\r\nb\r", "\ndata: 2\r\n\r\n", "data: 3\r")
+
+    def ask(*_, show, **__):
+        for piece in pieces:
+            show(piece)
+        return httpx.Response(200, headers={"content-type": "text/event-stream"})
+
+    monkeypatch.setattr("deployments.cli.call.ask_server", ask)
+    assert call("{}").stdout_bytes.decode() == "".join(pieces)
 
 
 def test_a_stream_is_kept_whole(call, tmp_path):

@@ -70,6 +70,7 @@ def test_a_reason_is_printed_as_it_is(capsys):
         ("\x1b]0;name\x07", "\ufffd]0;name\ufffd"),
         ("\x9b2J\x7f\x00\r\x0b\x0c", "\ufffd2J" + "\ufffd" * 5),
         ("a\u202eb\u2028\u2066", "a\ufffdb\ufffd\ufffd"),
+        ("a,b\r\n1,2\r\nsecret\rshown", "a,b\n1,2\nsecret\ufffdshown"),
     ],
 )
 def test_what_a_server_says_commands_no_terminal(text, expected):
