@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Commands:
         request = json.dumps([list(arguments), str(folder), dict(environment)]).encode()
         assert len(request) < MESSAGE_BYTES
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, _Stream() as out, _Stream() as err:
+        with _Stream() as out, _Stream() as err, ours:  # whose end is that of the command
             with theirs, out.theirs, err.theirs:
                 streams = [one.fileno() for one in (out.theirs, err.theirs, theirs)]
                 with self._lock:
@@ -110,7 +111,8 @@ class _Stream:
     def __exit__(self, *of: object) -> None:
         self.theirs.close()
         self._reader.join(10)
-        self._ours.close()
+        if not self._reader.is_alive():  # it would wait for the reader
+            self._ours.close()
 
     def read(self, timeout_s: float) -> str:
         """All of it, once nothing has it open."""
@@ -128,13 +130,17 @@ def main(control: socket.socket) -> list[str] | None:
         importlib.import_module(name)
     running: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        ready, _, _ = select.select([control.fileno(), *running], [], [])
+        askers = {asker.fileno(): pid for pid, asker in running.values()}
+        ready, _, _ = select.select([control.fileno(), *running, *askers], [], [])
         for handle in running.keys() & set(ready):
             pid, asker = running.pop(handle)
+            askers.pop(asker.fileno())
             os.close(handle)
             _, status = os.waitpid(pid, 0)
             with asker, suppress(OSError):  # it was not waited for
                 asker.send(str(os.waitstatus_to_exitcode(status)).encode())
+        for gone in askers.keys() & set(ready):  # it is not waited for any more
+            os.kill(askers[gone], signal.SIGKILL)
         if control.fileno() not in ready:
             continue
         message, streams, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 3)

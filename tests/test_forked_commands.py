@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.deployments.projects import Project
+from tests.deployments.projects import COMMANDS, Project, wait_until
 
 STAGE = """\
 import os, sys
@@ -45,3 +46,21 @@ def test_a_command_says_the_same(project: Project, arguments: tuple[str, ...]) -
         started.stdout,
         started.stderr,
     )
+
+
+@pytest.mark.full
+def test_a_command_that_is_not_waited_for_ends(project: Project) -> None:
+    """As one whose time with `subprocess.run` is over."""
+    (project.folder / "slow_stage_of_a_test.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    project.declare(
+        '  - {name: a, args: {graph: [{stage: s, python: "slow_stage_of_a_test:say"}]}}\n'
+    )
+    with pytest.raises(TimeoutError):
+        COMMANDS.run(("check",), project.folder, project.environment, 5)
+    written = project.folder / "pid"
+    wait_until(written.exists)
+    wait_until(lambda: not psutil.pid_exists(int(written.read_text())))
