@@ -335,9 +335,8 @@ class Front:
         if self._process is None or self.has_died:
             return  # it is started with what holds then
         address = None if port is None else (LOOPBACK, port)
-        admin_socket.set_server(
-            self._socket, server_name(slot), "workers", ("held", "once", CONSOLE), address
-        )
+        others = ("held", "once", "console", CONSOLE)
+        admin_socket.set_server(self._socket, server_name(slot), "workers", others, address)
 
     def look(self, report: Callable[[str], None]) -> None:
         """Start HAProxy again if it has died, and tell it of keys and certificates that have

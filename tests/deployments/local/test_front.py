@@ -147,8 +147,8 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
             assert front.pid != first
             config = (tmp_path / "haproxy.cfg").read_text()
             assert stat.S_IMODE((tmp_path / "haproxy.cfg").stat().st_mode) == 0o600
-            assert config.count("server w1 127.0.0.1:4001 ") == 4
-            assert config.count("server w2 127.0.0.1:4002 ") == 4
+            assert config.count("server w1 127.0.0.1:4001 ") == 5
+            assert config.count("server w2 127.0.0.1:4002 ") == 5
         finally:
             front.close(1.0)
         assert front.has_died
@@ -156,12 +156,15 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
 
 @pytest.mark.slow
 def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
-    """A page of the console is open as long as its reader wants; here both wait for a process."""
+    """A page of the console is open as long as its reader wants, which its buttons are not; here all
+    wait for a process.
+    """
     with listening() as bound, ExitStack() as stack:
         front = Front(tmp_path, [bound], 1, FrontRules())
         front.start()
         try:
-            for line in (b"GET /console/events", b"POST /v2/models/f"):
+            wake = b"POST /console/functions/f/wake"
+            for line in (b"GET /console/events", wake, b"POST /v2/models/f"):
                 client = socket.create_connection(bound.getsockname(), timeout=30)
                 stack.enter_context(client)
                 client.sendall(line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
@@ -170,8 +173,8 @@ def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
                 sessions = admin_socket.send_command(tmp_path / "s", "show sess") or ""
                 return f"fe=http_frontend be={backend} " in sessions
 
-            wait_until(lambda: is_under_way(CONSOLE) and is_under_way("workers"))
-            assert front.refuse_new() == 1
+            wait_until(lambda: all(map(is_under_way, (CONSOLE, "console", "workers"))))
+            assert front.refuse_new() == 2
         finally:
             front.kill()
 
