@@ -149,14 +149,19 @@ class _Simulation:
 
     def _answer_rest(self) -> None:
         """Runs on until what has come is answered, or its deadline has passed; nothing more comes,
-        and the time counts for nothing.
+        and the time counts for nothing: neither what it takes nor what policies decide in it.
         """
         self._over_at, functions = self.now, self.functions.values()
+        most = self.most_bytes, self.most_machine_bytes
+        decided = [(one.results.most_missing, len(one.results.decisions)) for one in functions]
         ends = self.now + max((one.spec.limits.request_timeout_s for one in functions), default=0.0)
         while self.now < ends and any(one.in_flight for one in functions):
             self._run_until(min(self.now + TICK_S, ends))
-        for function in functions:
+        self.most_bytes, self.most_machine_bytes = most
+        for function, (missing, decisions) in zip(functions, decided, strict=True):
             function.results.expired += function.in_flight
+            function.results.most_missing = missing
+            del function.results.decisions[decisions:]
 
     def _forget_results(self) -> None:
         self.most_bytes = self.most_machine_bytes = 0

@@ -175,6 +175,29 @@ def test_what_has_come_by_the_end_is_answered_or_expires(timeout_s, answered, ex
     assert summary.host_s + summary.own_s + summary.asleep_s == pytest.approx(1.0)
 
 
+def test_what_is_decided_after_the_end_counts_for_nothing():
+    """Calls that came at once, just before it: neither the replicas that the rest of them asks for,
+    nor that no more fit, nor what these hold.
+    """
+    own = function(
+        "own",
+        autoscaling={"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 1},
+        resources={"num_cpus": 1},
+        limits={"request_timeout_s": 60.0, "max_queued_requests": 1000},
+    )
+    hosted = function(
+        "hosted",
+        resources={"num_cpus": 8},
+        limits={"request_timeout_s": 60.0, "max_queued_requests": 1000},
+    )
+    arrivals = [Arrival(0.95, name) for name in ("own", "hosted") for _ in range(90)]
+    machine = SimulatedMachine(service_s=0.5, cores=2, cpus=4)
+    seen, totals = replay([own, hosted], arrivals, machine, until=0.97)
+    assert [(one.missing, one.decisions) for one in seen] == [(0, ()), (0, ())]
+    assert all(len(one.answers) == 90 for one in seen)
+    assert totals.most_bytes == 60_000_000 + 260_000_000
+
+
 def test_a_call_that_came_before_what_is_looked_at_expires_for_nothing():
     """It is none of the calls that are counted."""
     spec = function(limits={"request_timeout_s": 2.0})
