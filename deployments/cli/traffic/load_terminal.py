@@ -232,6 +232,7 @@ def _function_json(of: FunctionResult) -> dict[str, Any]:
     rest = {
         "calls": of.calls,
         "right": of.right,
+        "seconds": of.seconds,
         "longest_s": of.longest_s,
         "throughput": of.throughput,
         "goodput": of.goodput,

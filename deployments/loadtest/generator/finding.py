@@ -101,7 +101,8 @@ def find_capacity(
 
 def _step(plan: LoadPlan, rates: Mapping[str, float], search: CapacitySearch) -> LoadPlan:
     seconds = search.next_seconds(dict(plan.promises), dict(rates)) + plan.warm_up_s
-    return replace(plan, shape=parse_shape("steady", {}, rates, seconds))
+    shape = parse_shape("steady", {}, rates, seconds)
+    return replace(plan, shape=shape, ends_sequences=False)  # beyond the limit they hardly end
 
 
 def _words(search: CapacitySearch, rate: float) -> str:

@@ -34,6 +34,7 @@ class LoadPlan:
         processes: that send.
         connections: of each of them at once, at most.
         timeout_s: from when a call was to be sent until it is given up.
+        ends_sequences: those under way at the end of the load have as long as it took to end.
         notes: what is to be said with the result.
         cautions, prices, sent: as of ``Run``.
     """
@@ -50,15 +51,19 @@ class LoadPlan:
     processes: int = 1
     connections: int = CONNECTIONS
     timeout_s: float = 60.0
+    ends_sequences: bool = True
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     prices: Mapping[str, float] = field(default_factory=dict)
     sent: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def has_sequences(self) -> bool:
-        """Whether a call is sent once another is answered, however late."""
-        return any(call.sequence_calls > 1 for of in self.calls.values() for call in of)
+    def rest_s(self) -> float:
+        """How long sequences have after the load, beside what a call has: one that began last takes
+        about as long as the others did, one upon the other.
+        """
+        has_sequences = any(call.sequence_calls > 1 for of in self.calls.values() for call in of)
+        return self.shape.seconds if has_sequences and self.ends_sequences else 0.0
 
     @property
     def most_lag_s(self) -> float:

@@ -128,8 +128,6 @@ def run_load(
     limit = find_limit(workers.samples, workers.late, workers.unsent, len(records), plan.most_lag_s)
     reasons = [f"{why} ({count} x)" for why, count in workers.reasons.most_common(MOST_REASONS)]
     records.sort(key=lambda record: record.intended)
-    if records:  # sequences go on after the last of them has begun
-        seconds = max(seconds, records[-1].intended)
     return Run(
         url=plan.url,
         shape=str(plan.shape),
@@ -167,8 +165,8 @@ def _ended_note(records: Sequence[CallRecord], *, is_partial: bool) -> tuple[str
         when = "when the load was ended; they count as not answered"
     else:
         when = (
-            "in sequences that went on for longer after the load than it took; what would have"
-            " become of them is not known"
+            "in sequences that went on for too long after the load; what would have become of them"
+            " is not known"
         )
     return (f"{ended:,} calls were under way {when}.",)
 

@@ -89,9 +89,7 @@ class Worker:
             gevent.spawn(self._watch, loop, began),
         ]
         sending.join()
-        # a sequence that began last takes about as long as the others did, one upon the other
-        rest_s = plan.shape.seconds if plan.has_sequences else 0.0
-        loop.drain(plan.timeout_s + 2 * SWEEP_S + rest_s, lambda: self._stop_at)
+        loop.drain(plan.timeout_s + 2 * SWEEP_S + plan.rest_s, lambda: self._stop_at)
         gevent.killall(helpers, block=False)
         self._flush()
         fault = "" if sending.exception is None else repr(sending.exception)

@@ -200,7 +200,8 @@ def view_generator(run: Run) -> GeneratorView:
 def window_starts(run: Run, calls: int) -> tuple[Floats, float]:
     """The beginnings of the windows for so many calls of a run, and their length in seconds."""
     last = max((call.intended for call in run.calls), default=0.0)
-    end = max(last if run.is_partial else run.seconds, 1.0)
+    # sequences go on after the load; less than a second of that is of the last window
+    end = max(last if run.is_partial else max(run.seconds, int(last)), 1.0)
     length = next(
         (
             length

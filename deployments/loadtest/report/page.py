@@ -32,7 +32,12 @@ from deployments.loadtest.results.comparison import (
 from deployments.loadtest.results.dependence import ERROR
 from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import Run
-from deployments.loadtest.results.statistics import FunctionResult, RunResult, summarise
+from deployments.loadtest.results.statistics import (
+    FunctionResult,
+    RunResult,
+    end_of,
+    summarise,
+)
 from deployments.loadtest.results.verdict import PARTS, PromiseVerdict, Verdict
 
 MOST_ROWS: Final = 200
@@ -285,7 +290,7 @@ def _about(run: Run) -> list[tuple[str, str]]:
     pairs = [
         ("Server", run.url),
         ("Load", run.shape),
-        ("Calls", f"{len(run.calls):,} in {format_seconds(run.seconds)}"),
+        ("Calls", f"{len(run.calls):,} in {format_seconds(end_of(run))}"),
         ("Seed", str(run.seed)),
         *list(run.machine.items())[:MOST_MACHINE],
     ]

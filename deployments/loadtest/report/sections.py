@@ -30,6 +30,7 @@ from deployments.loadtest.report.numbers import (
 )
 from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import NO_ANSWER, Run
+from deployments.loadtest.results.statistics import end_of
 
 STAGE_WORDS: Final = {
     "cold": "waiting until the function was loaded",
@@ -108,7 +109,7 @@ def _function(
         "has_before": then is not None,
         "ranks": _ranks_table(view, earlier),
         "stages": _stage_rows(view.stages),
-        "errors": _errors_table(view, run.seconds),
+        "errors": _errors_table(view, end_of(run)),
     }
 
 

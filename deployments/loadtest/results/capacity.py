@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from deployments.loadtest.results.capacity_fit import CapacityFit, CapacityTrial, fit_capacity
 from deployments.loadtest.results.records import Promise, Run
-from deployments.loadtest.results.statistics import find_warm_up
+from deployments.loadtest.results.statistics import find_warm_up, seconds_of, without_ended
 from deployments.loadtest.results.verdict import (
     PARTS,
     PromiseVerdict,
@@ -202,12 +202,13 @@ class CapacitySearch:
             below = [step.rate for step in self._steps if step.rate < rate]
             self._most, self._limit = max(below, default=rate / 2), run.was_limited
             return None
-        warm_up = max(run.warm_up_s, find_warm_up(run.calls).seconds)
-        verdict = judge(replace(run, warm_up_s=warm_up))
+        run = without_ended(run)  # what is not known of sequences breaks no promise here
+        run = replace(run, warm_up_s=max(run.warm_up_s, find_warm_up(run.calls).seconds))
+        verdict = judge(run)
         trials = {
             (one.function, one.name): trial
             for one in verdict.promises
-            if (trial := _trial(rate, run.seconds - warm_up, one, verdict.is_growing)) is not None
+            if (trial := _trial(rate, run, one, verdict.is_growing)) is not None
         }
         if not trials:
             words = "nothing is promised of a function that was called. Add an `slo`."
@@ -250,13 +251,12 @@ class CapacitySearch:
         return self._limited_s + sum(step.seconds for step in self._steps)
 
 
-def _trial(
-    rate: float, seconds: float, of: PromiseVerdict, is_growing: bool
-) -> CapacityTrial | None:
+def _trial(rate: float, run: Run, of: PromiseVerdict, is_growing: bool) -> CapacityTrial | None:
     """What a run says of a promise; None: no call tells."""
     calls, broken, effect, allowed = of.breaches
     if not calls:
         return None
+    seconds = seconds_of(run, of.function)
     trial = CapacityTrial(rate, seconds, calls, broken, effect, allowed)
     if is_growing and of.name in PARTS and trial.excess < GROWING:
         odds = math.exp(GROWING) * allowed / (1 - allowed)

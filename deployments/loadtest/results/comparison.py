@@ -36,6 +36,7 @@ from deployments.loadtest.results.statistics import (
     CallColumns,
     call_columns,
     function_names,
+    seconds_of,
     without_ended,
 )
 
@@ -200,7 +201,7 @@ def _is_other(key: str, was: str | None, now: str | None) -> bool:
 
 def _differences(name: str, before: Run, after: Run) -> list[Difference]:
     columns = [call_columns(without_ended(run), name) for run in (before, after)]
-    seconds = before.seconds - before.warm_up_s, after.seconds - after.warm_up_s
+    seconds = [seconds_of(run, name) for run in (before, after)]
     found = []
     if all(column.is_right.any() for column in columns):
         right = [column.latency_s[column.is_right] for column in columns]

@@ -132,7 +132,8 @@ class Run:
         url: of the server.
         shape: as it was given: ``steady --rps 200 --for 60``.
         rates: intended calls a second by function, on average.
-        seconds: for which calls were intended.
+        seconds: of the load. Calls of a sequence that goes on are intended later
+            (``statistics.seconds_of``).
         warm_up_s: at the beginning that counts for nothing.
         seed: of the arrivals.
         started: seconds since the epoch.

@@ -80,7 +80,7 @@ class FunctionResult:
 
     Attributes:
         calls, right: those intended after the warm-up, and those of them with a right answer.
-        seconds: for which they were intended.
+        seconds: for which they were intended (``seconds_of``).
         percentiles: of the latency of right answers in seconds, by part: 0.5, 0.95, 0.99.
         first: the same of the time until the first item of answers that stream; empty: none does.
         longest_s: of right answers; nan without one.
@@ -144,9 +144,8 @@ def _cost_per_1000(run: Run) -> float | None:
     held: dict[str, list[ServerSample]] = {}
     for sample in run.server:
         held.setdefault(sample.function, []).append(sample)
-    gb_s = (
-        sum(integrate(of, run.seconds, lambda one: one.memory_bytes) for of in held.values()) / GB
-    )
+    end = end_of(run)
+    gb_s = sum(integrate(of, end, lambda one: one.memory_bytes) for of in held.values()) / GB
     hours = {"cpu": (run.cpu_s or 0.0) / HOUR_S, "memory": gb_s / HOUR_S}
     return 1000 / answered * sum(price * hours[unit] for unit, price in run.prices.items())
 
@@ -154,6 +153,19 @@ def _cost_per_1000(run: Run) -> float | None:
 def function_names(run: Run) -> list[str]:
     """Every function that was called or promised something, in the order of the alphabet."""
     return sorted({*run.rates, *run.promises, *{call.function for call in run.calls}})
+
+
+def end_of(run: Run, function: str | None = None) -> float:
+    """Until when calls were intended, of one function or of all: sequences go on after the load,
+    and those of one function are no time of another.
+    """
+    last = (call.intended for call in run.calls if function in (None, call.function))
+    return max(run.seconds, max(last, default=0.0))
+
+
+def seconds_of(run: Run, function: str) -> float:
+    """For how long calls of a function were intended, the warm-up apart."""
+    return max(end_of(run, function) - run.warm_up_s, 0.0)
 
 
 def without_ended(run: Run) -> Run:
@@ -269,7 +281,7 @@ def keeps_growing(columns: CallColumns) -> bool:
 
 def _summarise(run: Run, name: str) -> FunctionResult:
     columns = call_columns(run, name)
-    seconds = max(run.seconds - run.warm_up_s, 0.0)
+    seconds = seconds_of(run, name)
     calls = [c for c in run.calls if c.function == name and c.intended >= run.warm_up_s]
     right = columns.latency_s[columns.is_right]
     first = as_array(c.first - c.intended for c in calls if c.is_right and c.first is not None)
@@ -293,7 +305,7 @@ def _summarise(run: Run, name: str) -> FunctionResult:
         errors=dict(errors.most_common()),
         refused=sum(call.status in REFUSED for call in calls if not call.is_right),
         wakes=samples[-1].wakes - samples[0].wakes if len(samples) > 1 else None,
-        replica_s=replica_seconds(samples, run.seconds) if samples else None,
+        replica_s=replica_seconds(samples, end_of(run, name)) if samples else None,
         worker_s=samples[-1].busy_s - samples[0].busy_s if len(samples) > 1 else None,
         batch_rows=_mean_batch(samples),
     )

@@ -38,6 +38,7 @@ from deployments.loadtest.results.statistics import (
     call_columns,
     function_names,
     keeps_growing,
+    seconds_of,
     without_ended,
 )
 
@@ -191,7 +192,7 @@ def _gather_all(run: Run) -> list[_Evidence]:
 
 def _gather(run: Run, function: str, promise: Promise) -> list[_Evidence]:
     columns = call_columns(run, function)
-    seconds = max(run.seconds - run.warm_up_s, 0.0)
+    seconds = seconds_of(run, function)
     doubt = _doubt(run, columns)
     stall_calls = stall_calls_of(columns.until_right_s, seconds)
     found = []

@@ -53,6 +53,19 @@ def test_the_capacity_of_a_server_is_found():
     assert seen[:2] == ["step 1, 20 calls/s", "step 2, 40 calls/s"]
 
 
+def test_a_step_does_not_wait_until_sequences_have_ended():
+    """Beyond the limit they take ever longer, and it would with them."""
+    plans = []
+
+    def send(plan, words):
+        plans.append(plan)
+        return answer(plan, words)
+
+    sequences = plan_of(1, rps=20.0, sequence_calls=60).calls
+    find_capacity(replace(PLAN, calls=sequences), send, longest_s=60.0)
+    assert {plan.rest_s for plan in plans} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("plan", "words"),
     [

@@ -30,6 +30,15 @@ def test_parts_are_the_whole(parts):
     assert [one.call.body for one in whole[:8:2]] == [b"0", b"1", b"2", b"0"]
 
 
+@pytest.mark.parametrize(
+    ("sequence_calls", "ends_sequences", "rest_s"), [(0, True, 0), (5, True, 60), (5, False, 0)]
+)
+def test_sequences_have_time_after_the_load(sequence_calls, ends_sequences, rest_s):
+    """As much as it took, unless another load is to follow."""
+    plan = plan_of(1, seconds=60.0, sequence_calls=sequence_calls, ends_sequences=ends_sequences)
+    assert plan.rest_s == rest_s
+
+
 def test_a_recorded_arrival_has_its_own_call():
     """And those that name none go on in turn."""
     arrivals = [Arrival(0.0, "f", index=2), Arrival(0.1, "f", index=0), Arrival(0.2, "f")]

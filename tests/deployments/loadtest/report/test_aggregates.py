@@ -59,6 +59,12 @@ def test_a_run_that_was_ended_is_as_long_as_its_calls():
     assert len(window_starts(run, 10**6)[0]) == 42
 
 
+def test_a_run_with_sequences_is_as_long_as_they_are():
+    """They go on after the load."""
+    run = run_of([call(0), call(42.5)], seconds=30)
+    assert len(window_starts(run, 10**6)[0]) == 42
+
+
 def test_windows_say_what_the_calls_say():
     """Right answers by percentile, failures apart, an empty window without a number; what is after
     the end counts in the last window.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -16,6 +17,7 @@ from deployments.loadtest.results.capacity import (
     CapacitySearch,
 )
 from deployments.loadtest.results.records import CallRecord, Promise, Run
+from deployments.loadtest.results.statistics import find_warm_up
 from runtime.errors import DeclarationError
 from tests.deployments.loadtest.results.simulated_latencies import make_run
 from tests.deployments.loadtest.results.simulated_queue import SERVERS, search
@@ -130,6 +132,21 @@ def test_runs_in_which_the_generator_was_the_limit_take_of_the_time(limited, run
         sent += 1
     assert sent == runs
     assert re.search(words, finder.result().words)
+
+
+def test_sequences_that_go_on_after_a_step():
+    """They count for as long as their calls came; what was ended in the end breaks no promise."""
+    run = run_at(20.0, 1000.0)
+    last = run.calls[-1].intended
+    ended = [CallRecord("f", last, last, last + 60, 0, "ended")] * 100
+    steps = [
+        CapacitySearch(20.0, 100.0).record(20.0, replace(run, seconds=20.0, calls=calls))
+        for calls in (run.calls, [*run.calls, *ended])
+    ]
+    assert steps[0] == steps[1]
+    (trial,) = steps[0].trials.values()
+    warm_up = find_warm_up(run.calls).seconds
+    assert (steps[0].seconds, trial.seconds) == (20.0, pytest.approx(last - warm_up))
 
 
 def test_a_step_is_long_enough_for_each_promise():

@@ -155,6 +155,15 @@ def test_calls_under_way_when_a_run_was_ended_are_no_regression():
     assert not compare(run, make_run(calls, 10.0, is_partial=True)).has_regression
 
 
+def test_sequences_that_go_on_after_the_load_are_compared_by_their_time():
+    """The intervals are those of a load that took as long."""
+    run = run_of(independent(), {}, 10.0, seed=1)
+    shorter, whole = (
+        compare(replace(run, seconds=seconds), run) for seconds in (5.0, run.calls[-1].intended)
+    )
+    assert shorter.differences == whole.differences
+
+
 def false_alarms(label: str, runs: int, seconds: float) -> int:
     """Of so many comparisons of a server with itself, those that name something."""
     return sum(

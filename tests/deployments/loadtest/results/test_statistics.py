@@ -66,6 +66,19 @@ def test_a_run_is_summed_up():
     assert result.cost_per_1000 == pytest.approx(0.04 * 18 / 3600 / 92 * 1000)
 
 
+def test_sequences_that_go_on_are_no_time_of_other_functions():
+    """Each has that until its own last call; memory is paid for until the last of all."""
+    load = [CallRecord("f", float(at), at, at + 0.01, 200) for at in range(10)]
+    longer = [CallRecord("g", float(at), at, at + 0.01, 200) for at in range(21)]
+    held = ServerSample(0.0, "f", 1, 0, "ready", 0, 0, 0, 0.0, 10**9)
+    run = make_run([*load, *longer], 10.0, warm_up_s=2.0, server=[held], prices={"memory": 3600.0})
+    result = summarise(run)
+    f, g = result.functions["f"], result.functions["g"]
+    assert (f.seconds, f.throughput, f.goodput, f.replica_s) == (8.0, 1.0, 1.0, 8.0)
+    assert (g.seconds, g.throughput) == pytest.approx((18.0, 19 / 18))
+    assert result.cost_per_1000 == pytest.approx(1000 / 31 * 20)
+
+
 def test_a_run_without_an_answer_is_summed_up():
     """No call at all, or none that is right; no cost without a price, without a right answer, or of
     a processor that is elsewhere.

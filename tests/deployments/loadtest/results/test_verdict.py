@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,15 @@ def test_unsure_says_how_much_longer():
     near = judge(make_run(calls_of(6000, failed=300), 60.0, Promise(success=0.95)))
     assert (near.outcome, near.seconds_more) == ("UNSURE", None)
     assert "a day" in near.words
+
+
+def test_sequences_that_go_on_after_the_load_are_judged_by_their_time():
+    """As those of a load that took as long."""
+    promise = {"latency_p95_ms": 1000 * 1.04 * independent().percentile(0.95)}
+    run = run_of(independent(), promise, 10.0, seed=0)
+    whole = judge(replace(run, seconds=run.calls[-1].intended))
+    assert whole.seconds_more is not None
+    assert judge(replace(run, seconds=5.0)) == whole
 
 
 def test_a_generator_that_was_the_limit_decides_nothing():
