@@ -140,6 +140,7 @@ def test_a_cluster_taken_down_from_elsewhere_ends_its_command(project):
     assert project.is_clean()
 
 
+@pytest.mark.full
 def test_a_ray_that_dies_ends_its_command_too(project):
     """With failure, and what is left of it goes."""
     project.declare(function("a"))

@@ -150,6 +150,7 @@ def test_a_busy_function_is_promoted_and_handed_back_without_a_call_lost(
     assert "own → host" in standing.run("status", "busy", "--why").stdout
 
 
+@pytest.mark.full
 def test_the_placement_controller_dies_and_adopts_the_deployments_that_ray_has(
     client: httpx.Client, standing: Standing
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(client: htt
     )
 
 
+@pytest.mark.full
 def test_a_function_that_brings_the_host_down_is_taken_out_and_then_quarantined(
     client: httpx.Client, standing: Standing
 ) -> None:
