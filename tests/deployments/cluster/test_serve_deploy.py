@@ -35,6 +35,9 @@ class RayByHand:
     def __init__(self, project: Project, root: Path) -> None:
         self.home = StateDir(Path(project.short) / "by-hand")
         self.home.prepare()
+        # Its processes have the mark of a cluster of ours, by which they are ended. No `up` has
+        # written down that one machine serves without keys, and else keys are asked for.
+        (self.home.path / "up.json").write_text('{"kind": "own", "node_ip": "127.0.0.1"}')
         self._root = root
         self._dashboard = ports.find_free("127.0.0.1", 8265)
         variables = (
