@@ -96,7 +96,8 @@ def project(tmp_path: Path) -> Iterator[Project]:
     """Whatever a test leaves in it is ended."""
     (tmp_path / "stages_of_a_test.py").write_text(STAGES)
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
-        project = Project(tmp_path, short, ports.find_free("127.0.0.1", 8000))
+        # the standing cluster's port is free for a moment while a test kills what listens there
+        project = Project(tmp_path, short, ports.find_free("127.0.0.1", 8100))
         yield project
         processes.end_processes(project.home.path)
 
