@@ -405,10 +405,12 @@ def _take(
     is_shared: bool,
 ) -> None:
     """Write what one function has counted into steps; nothing where nothing happened."""
-    if counts == numbers.before[step_s] and not replicas:
+    counted = NOTHING
+    if counts != numbers.before[step_s]:
+        counted = counts.since(numbers.before[step_s])
+        numbers.before[step_s] = counts
+    elif not replicas:
         return
-    counted = counts.since(numbers.before[step_s])
-    numbers.before[step_s] = counts
     for step in steps:
         part = 1 / len(steps) if is_shared else float(step == steps[-1])
         numbers.rings[step_s].add(step, counted, part, replicas)
