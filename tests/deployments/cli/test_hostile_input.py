@@ -49,7 +49,7 @@ def declare(models: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    "count", [15, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.full])]
+    "count", [15, pytest.param(900, marks=[pytest.mark.slow, pytest.mark.full])]
 )
 def test_check_refuses_hostile_models_in_words(count, tmp_path, monkeypatch):
     """All at once, each at its line."""
@@ -63,7 +63,7 @@ def test_check_refuses_hostile_models_in_words(count, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "count", [15, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.full])]
+    "count", [15, pytest.param(900, marks=[pytest.mark.slow, pytest.mark.full])]
 )
 def test_add_takes_those_that_can_be_served_and_names_the_others(count, tmp_path, monkeypatch):
     """Of a folder of Triton's; the file is one that can be read."""
