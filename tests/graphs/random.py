@@ -156,10 +156,11 @@ async def check(project: Project, seed: int, workers: Workers, counts: Counts) -
         )
     way = rng.choice(("library", "process", "wire"))
     counts[f"by {way}"] += 1
-    async with loaded(specs_of(project), workers, way) as (function, every):
+    specs = specs_of(project)
+    async with loaded(specs, workers, way) as (function, every):
         caller = _Caller(function, made.fields, rows, expected, rng, counts)
         # also alone: the elements of one row may be more calls than a split stage takes
-        caller.may_be_refused = min(one.spec.limits.max_rows for one in every) < 100
+        caller.may_be_refused = min(spec.limits.max_rows for spec in specs) < 100
         for number in range(3):
             await caller.one(number, DEFAULT_OPTIONS)
             if not function.streams:
