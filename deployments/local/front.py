@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 from deployments.ingress import admin_socket
 from deployments.ingress.access_table import AccessTable
 from deployments.ingress.draining import LINGER_S
-from deployments.ingress.haproxy.access import access_maps, write_private
+from deployments.ingress.haproxy.access import access_maps, write_files, write_private
 from deployments.ingress.haproxy.rendering import render
 from deployments.ingress.haproxy.rules import CONSOLE
 from deployments.ingress.haproxy.terms import (
@@ -279,6 +279,9 @@ class Front:
             self._process = self._start()
         except OSError as error:  # of a full disk, say
             raise FrontFailed(f"HAProxy cannot be started: {error}") from error
+        if self._keys is not None:
+            with contextlib.suppress(OSError):  # it has read them, and is told all the same
+                self._set_maps()
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Return one that listens; until then the socket for commands stays that of the one before.
@@ -286,8 +289,8 @@ class Front:
         Raises:
             FrontFailed, OSError: there is none.
         """
-        if self._keys is not None:
-            self._set_maps()
+        if self._keys is not None:  # for this one alone: the one before may have to go on
+            self._write_maps()
         if self._rules.tls is not None:
             state, _ = refresh(self._rules.tls, self._folder, time.time())
             if not state.sha1:
@@ -372,6 +375,9 @@ class Front:
                 report(f"keys have changed: {len(self._held)} are taken.")
         self._table.refresh()
 
+    def _write_maps(self) -> None:
+        write_files(self._folder, access_maps(self._held, self._rules.functions))
+
     def _set_maps(self) -> None:
         self._table.set_maps(access_maps(self._held, self._rules.functions))
 
@@ -397,8 +403,8 @@ class Front:
         except FrontFailed:
             self._rules, self._keys = before, former_keys
             if self._keys is not None:
-                with contextlib.suppress(OSError):  # it is told all the same
-                    self._set_maps()
+                with contextlib.suppress(OSError):  # they are written anew by each start
+                    self._write_maps()
             raise
         former.send_signal(signal.SIGUSR1)
         self._former.append(former)

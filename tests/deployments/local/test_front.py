@@ -217,15 +217,15 @@ def test_where_another_does_not_start_the_one_before_goes_on(tmp_path, monkeypat
             told = admin_socket.send_command(tmp_path / "s", "show map functions.map") or ""
             return told, (tmp_path / "functions.map").read_text()
 
+        def write_nonsense(*args, **more) -> str:
+            assert "/v2/models/f/ f" in known()[0]  # while another starts, too
+            return write_config(*args, **more) + "nonsense\n"
+
         front.start()
         try:
             pid = front.pid
             with monkeypatch.context() as patched:
-                patched.setattr(
-                    front_module,
-                    "write_config",
-                    lambda *args, **more: write_config(*args, **more) + "nonsense\n",
-                )
+                patched.setattr(front_module, "write_config", write_nonsense)
                 with pytest.raises(FrontFailed) as refused:
                     front.update(other)
             assert refused.value.code == "front"
