@@ -72,13 +72,17 @@ def test_a_rate_below_one_is_kept_in_the_minute(proxy: Running):
     assert b"\r\nretry-after: 61\r\n" in refused
 
 
-def test_a_404_is_no_call(proxy: Running, tmp_path: Path):
-    """A key that is refused for what it calls keeps its calls for what it may."""
+def test_a_404_is_no_call(tmp_path: Path):
+    """A key that is refused for what it calls, or that is sent where none is asked for, keeps its
+    calls for what it may.
+    """
     keys = Keys()
     keys.add("k", functions=frozenset({"a"}), rps=0.02)
     with proxied(tmp_path, keys.known) as other:
         line = f"x-api-key: {keys.sent['k']}"
         assert all(status_of(ask(other, "/f/ab", line)) == 404 for _ in range(5))
+        open_to_all = [ask(other, "/v2/health/live", line, method="GET") for _ in range(5)]
+        assert {status_of(answer) for answer in open_to_all} == {404}  # from what is behind
         assert status_of(ask(other, "/f/a", line)) == 200
         assert status_of(ask(other, "/f/a", line)) == 429
 
