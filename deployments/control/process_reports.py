@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from runtime.library.function_report import FunctionReport
 from runtime.system.crash.reports import CrashReport
+from runtime.system.telemetry.statistics import ToldStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,7 @@ class HostReport:
         functions: by name, those that are loaded or have changed lately.
         used_bytes, budget_bytes: memory of loaded functions.
         metrics: in Prometheus' text form; empty in most reports.
-        statistics: what it has counted of functions that were called lately, by name
-            (``FunctionStatistics.to_list``).
+        statistics: what it has counted, of functions that were called lately in most reports.
         haproxy: of its machine, from one process there; None in most reports.
         machine: its address in the cluster.
     """
@@ -53,7 +52,7 @@ class HostReport:
     used_bytes: int | None = None
     budget_bytes: int | None = None
     metrics: str = ""
-    statistics: Mapping[str, list[Any]] = field(default_factory=dict)
+    statistics: ToldStatistics = field(default_factory=ToldStatistics)
     haproxy: HaproxyReport | None = None
     machine: str = ""
 
@@ -76,7 +75,7 @@ class ReplicaReport:
     crashes: tuple[CrashReport, ...] = ()
     why: str = ""
     metrics: str = ""
-    statistics: Mapping[str, list[Any]] = field(default_factory=dict)
+    statistics: ToldStatistics = field(default_factory=ToldStatistics)
     haproxy: HaproxyReport | None = None
 
 

@@ -19,7 +19,7 @@ from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, write_metrics_page
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
-from runtime.http.catalogue.console.sources import ConsoleCounts, FunctionNews
+from runtime.http.catalogue.console.sources import ConsoleCounts, FunctionNews, ProcessCounts
 from runtime.http.catalogue.process_share import (
     CONSOLE_COUNTS,
     CONSOLE_NEWS,
@@ -35,7 +35,11 @@ from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
 from runtime.system.cores import MAX_PROCESSES
 from runtime.system.telemetry.recent import Traffic, merge_traffic
 from runtime.system.telemetry.recent_failures import RecentFailure, merge_failures
-from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    StatisticsTable,
+    ToldStatistics,
+)
 
 OWN_PREFIX: Final = "/-/process"
 """Below it are a process's own routes; HAProxy passes nothing of it on."""
@@ -92,7 +96,7 @@ class Peers:
         self._on_pin = on_pin
         self._on_capture = on_capture
         self._pools: dict[int, tuple[int, ConnectionPool]] = {}
-        self._counts = StatisticsTable()
+        self._counts = StatisticsTable(time.monotonic())
 
     def set_ports(self, ports: Mapping[int, int]) -> None:
         """These serve now, by place; this process may be among them."""
@@ -123,19 +127,21 @@ class Peers:
         which keeps the history of all.
         """
 
-        async def counts() -> tuple[Mapping[str, FunctionStatistics], Mapping[str, int]]:
-            (counted, loaded), others = await asyncio.gather(
+        async def counts() -> ProcessCounts:
+            mine, others = await asyncio.gather(
                 own.counts(), self._ask(b"GET", CONSOLE_COUNTS, TELL_S)
             )
-            now, awake = time.monotonic(), Counter(loaded)
-            self._counts.keep("", {name: one.to_list() for name, one in counted.items()}, now)
+            now, awake = time.monotonic(), Counter(mine.awake)
+            counted = {name: one.to_list() for name, one in mine.counted.items()}
+            self._counts.keep("", ToldStatistics(counted, mine.age_s, is_whole=True), now)
             for slot, answer in others.items():
                 if answer.status == 200 and slot in self._pools:
                     told = orjson.loads(answer.body)
+                    all_of_it = ToldStatistics(told["counts"], told["age_s"], is_whole=True)
                     # another process at this place has another port, and counts from nothing
-                    self._counts.keep(f"{slot}:{self._pools[slot][0]}", told["counts"], now)
+                    self._counts.keep(f"{slot}:{self._pools[slot][0]}", all_of_it, now)
                     awake.update(told["loaded"])
-            return self._counts.all(), awake
+            return ProcessCounts(self._counts.all(), awake, self._counts.before())
 
         async def news(name: str) -> FunctionNews:
             path = CONSOLE_NEWS + quote(name, safe="")
@@ -147,7 +153,12 @@ class Peers:
                 merge_failures([mine.failures, *failures]),
             )
 
-        return ConsoleCounts(counts, news, lambda: self._slot < min(self._pools, default=MANY))
+        return ConsoleCounts(
+            counts,
+            news,
+            lambda: self._slot < min(self._pools, default=MANY),
+            lambda: self._counts.begin(time.monotonic()),
+        )
 
     async def index(self) -> list[Entry]:
         """See ``CatalogueSources``."""

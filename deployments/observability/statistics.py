@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from ray.exceptions import RayError
@@ -17,24 +17,13 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.observability.report_sending import Heartbeat
 from runtime.errors import Unavailable
-from runtime.system.telemetry.counters import FunctionCounters
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.statistics import FunctionStatistics, ToldStatistics
 
 logger = logging.getLogger("wakeful.statistics")
 
 ANSWER_S: Final = 5.0
 """Longest wait for the catalogue."""
-
-
-def tell_statistics(
-    counters: Iterable[FunctionCounters], since: float = 0.0
-) -> dict[str, list[Any]]:
-    """What a process tells of functions, those that were called since, as of ``time.monotonic``."""
-    return {
-        one.name: FunctionStatistics.of(one).to_list()
-        for one in counters
-        if one.calls.answered_at >= since
-    }
 
 
 class ClusterStatistics:
@@ -53,7 +42,7 @@ class ClusterStatistics:
     def __init__(
         self,
         process: str,
-        counters: Iterable[FunctionCounters],
+        counters: ProcessCounters,
         heartbeat: Callable[[], Heartbeat | None],
     ) -> None:
         self._process = process
@@ -74,7 +63,7 @@ class ClusterStatistics:
         try:
             async with asyncio.timeout(ANSWER_S), self._asking:
                 answer: dict[str, list[Any]] = await heartbeat.ask(
-                    "read_statistics", self._process, tell_statistics(self._counters), name
+                    "read_statistics", self._process, ToldStatistics.of(self._counters), name
                 )
         except (RayServeException, RayError, TimeoutError) as error:
             logger.info("the catalogue does not answer: %s", error or "too slow")

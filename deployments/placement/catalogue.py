@@ -15,7 +15,7 @@ from ray import serve
 from ray.util import get_node_ip_address
 
 from deployments.control.declarations import unpack_functions
-from deployments.control.orders import ProcessOrders
+from deployments.control.orders import HostOrders, ProcessOrders
 from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ingress.haproxy_metrics import read_haproxy_metrics
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
@@ -66,7 +66,7 @@ from runtime.settings import Settings
 from runtime.system.messages import KnownPaths
 from runtime.system.telemetry.function_metrics import write_key_metrics
 from runtime.system.telemetry.key_counts import KeyCounts
-from runtime.system.telemetry.statistics import StatisticsTable
+from runtime.system.telemetry.statistics import StatisticsTable, ToldStatistics
 from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5
@@ -136,7 +136,7 @@ class Catalogue(DirectIngressTarget):
         self._machine = get_node_ip_address()  # type: ignore[no-untyped-call]
         self._metrics: dict[str, tuple[float, str]] = {}
         self._paths = KnownPaths(())
-        self._statistics = StatisticsTable()
+        self._statistics = StatisticsTable(time.monotonic())
         self._console = (
             ClusterConsole(
                 secret,
@@ -199,7 +199,7 @@ class Catalogue(DirectIngressTarget):
         named = [one.secrets for one in declarations if "task" in one.args]
         await secret_store.fetch_into(self._secrets, named)
         await self._captured.declare(declarations)
-        self._statistics.forget(declaration.name for declaration in declarations)
+        self._statistics.declare(declaration.name for declaration in declarations)
         if self._console is not None:
             self._console.declare(declaration.name for declaration in declarations)
         await self._repository.tell_policies()
@@ -221,14 +221,17 @@ class Catalogue(DirectIngressTarget):
         if self._console is not None:
             self._console.receive_report(report)
         of = report.name if isinstance(report, ReplicaReport) else ""
-        return replace(orders, captures=self._captured.orders(of))
+        orders = replace(orders, captures=self._captured.orders(of))
+        if isinstance(orders, HostOrders):  # a replica tells all of its one function each time
+            orders = replace(orders, tell_all=not self._statistics.is_known(report.id))
+        return orders
 
     async def receive_captured(self, batch: CaptureBatch) -> None:
         """By a deployment handle: calls that a host or a replica has recorded."""
         self._captured.receive(batch)
 
     async def read_statistics(
-        self, process: str, told: Mapping[str, list[Any]], name: str
+        self, process: str, told: ToldStatistics, name: str
     ) -> dict[str, list[Any]]:
         """By a deployment handle: what all processes have counted of a function, or, for an empty
         name, of each; ``told`` is what the asking process has counted until now.

@@ -34,7 +34,7 @@ from deployments.observability.report_sending import (
     mark_all_reported,
     row_quarantine,
 )
-from deployments.observability.statistics import ClusterStatistics, tell_statistics
+from deployments.observability.statistics import ClusterStatistics
 from deployments.ray_support import secret_store
 from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.secret_store import agree_on_secret
@@ -58,6 +58,7 @@ from runtime.system.cores import usable_cores
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
+from runtime.system.telemetry.statistics import ToldStatistics
 
 logger = logging.getLogger("wakeful.host")
 
@@ -232,7 +233,7 @@ class Host(DirectIngressTarget):
             # a process that hung may have ended after this one began
             self._crashes = find_crash_reports()
         functions, now = self._library.report(), time.monotonic()
-        statistics = tell_statistics(
+        statistics = ToldStatistics.of(
             self._library.counters, 0.0 if has_metrics else self._reported_at
         )
         self._reported_at = now
@@ -269,6 +270,9 @@ class Host(DirectIngressTarget):
             self._declaring = asyncio.get_running_loop().create_task(
                 self._declare(orders.declare), name="declare"
             )
+        if orders.tell_all:
+            self._reported_at = 0.0
+            self._on_change("")
         if self._router is not None:
             self._router.peers = orders.peers
         for name in orders.release:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,9 +34,10 @@ from runtime.http.catalogue.console.sources import (
     ConsoleSources,
     DeclaredDetails,
     FunctionNews,
+    ProcessCounts,
 )
 from runtime.system.telemetry.recent_failures import merge_failures
-from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
+from runtime.system.telemetry.statistics import StatisticsTable
 
 MOVING_POLL_S: Final = 0.25
 POLL_S: Final = 1.0
@@ -115,11 +117,14 @@ class ClusterConsole:
                 kind="up",
                 facts=self._facts(secret),
                 index=index,
-                told=ConsoleCounts(self._counts, self._news),
+                told=ConsoleCounts(
+                    self._counts, self._news, begin=lambda: statistics.begin(time.monotonic())
+                ),
                 server=self._server,
                 describe=self._describe,
                 poll_s=lambda: MOVING_POLL_S if placement.is_moving else POLL_S,
-            )
+            ),
+            time.time(),  # the table tells what is older, so the first call that it knows is shown
         )
 
     def receive_report(self, report: ProcessReport) -> None:
@@ -151,10 +156,13 @@ class ClusterConsole:
 
         return ConsoleFacts(token, open_log=open_log, no_log="")
 
-    async def _counts(self) -> tuple[Mapping[str, FunctionStatistics], Mapping[str, int]]:
-        states = self._placement.functions
-        counted = {name: one for name, one in self._statistics.all().items() if name in states}
-        return counted, count_loaded(states.values())
+    async def _counts(self) -> ProcessCounts:
+        states, table = self._placement.functions, self._statistics
+        return ProcessCounts(
+            {name: one for name, one in table.all().items() if name in states},
+            count_loaded(states.values()),
+            table.before(),
+        )
 
     async def _news(self, name: str) -> FunctionNews:
         state = self._placement.functions.get(name)

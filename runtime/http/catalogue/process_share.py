@@ -77,7 +77,8 @@ recent calls, as plain data.
 """
 
 CONSOLE_COUNTS: Final = "/console/counts"
-"""Likewise: what it has counted of functions that have counted anything, and which it has loaded.
+"""Likewise: what it has counted of functions that have counted anything, seconds since it began to,
+and which it has loaded.
 """
 
 CONSOLE_NEWS: Final = "/console/news/"
@@ -122,9 +123,9 @@ class OwnRoutes:
                 for name, one in (await self._own.statistics("")).items()
             }
         if console is not None and path == CONSOLE_COUNTS:
-            counted, loaded = await console.counts()
-            counts = {name: one.to_list() for name, one in counted.items()}
-            return {"counts": counts, "loaded": list(loaded)}
+            own = await console.counts()
+            counts = {name: one.to_list() for name, one in own.counted.items()}
+            return {"counts": counts, "age_s": own.age_s, "loaded": list(own.awake)}
         if console is not None and path.startswith(CONSOLE_NEWS):
             news = await console.news(unquote(path.removeprefix(CONSOLE_NEWS)))
             failures = [one.to_list() for one in news.failures]

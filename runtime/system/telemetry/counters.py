@@ -436,6 +436,7 @@ class ProcessCounters:
         lost: records that were not written, by what they are of.
         others: requests that are no calls of functions, by status.
         keys: requests by the name of their key, where calls need one.
+        began_at: since when they count, from nothing; seconds of ``time.monotonic``.
 
     Mutable state: ``lost``, ``others``, ``_functions`` (by name), ``_on_answered``, ``_on_failed``
     (all that are called) and ``_begin_trace``.
@@ -445,6 +446,7 @@ class ProcessCounters:
         self.lost: Counter[str] = Counter()
         self.others: Counter[int] = Counter()
         self.keys = KeyCounts()
+        self.began_at = time.monotonic()
         self._functions: dict[str, FunctionCounters] = {}
         self._on_answered: OnAnswered | None = None
         self._on_failed: tuple[OnFailed, ...] = ()

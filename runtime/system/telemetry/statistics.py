@@ -8,15 +8,16 @@ models ``compute_infer``, the stages behind them ``compute_output``.
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
-from runtime.system.telemetry.counters import FAILED, FunctionCounters
+from runtime.system.telemetry.counters import FAILED, FunctionCounters, ProcessCounters
 
 VERSION = "1"
 """The only one of each function, in the protocol's word."""
@@ -146,11 +147,63 @@ class FunctionStatistics:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ToldStatistics:
+    """What one process tells another of what it has counted, as plain data.
+
+    Attributes:
+        functions: by name, as of ``FunctionStatistics.to_list``.
+        age_s: seconds since the process began to count, from nothing. No time of day: clocks of
+            machines differ.
+        is_whole: functions that are not among these have counted nothing; else these are the ones
+            that were called lately.
+    """
+
+    functions: Mapping[str, list[Any]] = field(default_factory=dict)
+    age_s: float = math.inf
+    is_whole: bool = False
+
+    @classmethod
+    def of(cls, counters: ProcessCounters, since: float = 0.0) -> Self:
+        """What a process tells of functions, those that were called since, as of
+        ``time.monotonic``; 0: of all.
+        """
+        functions = {
+            one.name: FunctionStatistics.of(one).to_list()
+            for one in counters
+            if one.calls.answered_at >= since
+        }
+        return cls(functions, time.monotonic() - counters.began_at, is_whole=not since)
+
+
+class Baseline(NamedTuple):
+    """How a process is counted of which it is not known what it had counted before a time.
+
+    Attributes:
+        has_past: what it tells now is of the time before.
+        is_known: whatever else it has counted is of the time after.
+    """
+
+    has_past: bool
+    is_known: bool
+
+
+def find_baseline(age_s: float, since_s: float, *, is_whole: bool) -> Baseline:
+    """Return how a process is counted, by what it tells now.
+
+    Args:
+        age_s, is_whole: as of ``ToldStatistics``.
+        since_s: seconds since that time. What a process tells is under way for milliseconds, by
+            which it seems to be younger; it has served nothing so soon after it began.
+    """
+    is_new = age_s <= since_s
+    return Baseline(has_past=not is_new, is_known=is_new or is_whole)
+
+
 ENDED_S: Final = 30.0
 """A process that has told nothing for so long has ended, and its counts go on as those of the
 past.
 """
-
 
 MOST_SILENT: Final = 16
 """Processes that have told nothing for so long, and may tell again: one that was stopped or too
@@ -158,55 +211,122 @@ busy has not counted twice. Of further ones, the longest silent first, the count
 """
 
 
-class StatisticsTable:
-    """What all processes have told that serve the functions, in the one that adds it up.
+@dataclass(slots=True)
+class _ProcessStatistics:
+    """What one process has told. Mutable state: all of it.
 
-    Mutable state: ``_told`` (by process: when, and the counts by function), ``_silent`` (likewise
-    without a time, of those that have told nothing for ``ENDED_S``, the longest silent first),
-    ``_ended`` (the counts of processes that are gone, by function).
+    Attributes:
+        counted: by function.
+        before: what of that it had counted before the table's time, likewise.
+        is_known: whatever is not in ``before`` was counted after.
+        told_at: when it has told last.
     """
 
-    def __init__(self) -> None:
-        self._told: dict[str, tuple[float, dict[str, FunctionStatistics]]] = {}
-        self._silent: dict[str, dict[str, FunctionStatistics]] = {}
-        self._ended: dict[str, FunctionStatistics] = {}
+    counted: dict[str, FunctionStatistics] = field(default_factory=dict)
+    before: dict[str, FunctionStatistics] = field(default_factory=dict)
+    is_known: bool = False
+    told_at: float = 0.0
 
-    def keep(self, process: str, told: Mapping[str, list[Any]], now: float) -> None:
+
+class StatisticsTable:
+    """What all processes have told that serve the functions, in the one that adds it up: since they
+    began to count (``all``), and what of that is older than a time (``before``).
+
+    Args:
+        now: that time, seconds as of ``time.monotonic``.
+
+    Mutable state: ``_since`` (processes that began before it may have counted before), ``_told``
+    (by process), ``_silent`` (likewise, those that have told nothing for ``ENDED_S``, the longest
+    silent first), ``_ended`` (of all processes that are gone together), ``_declared`` (the names of
+    functions that there are; None: any).
+    """
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._told: dict[str, _ProcessStatistics] = {}
+        self._silent: dict[str, _ProcessStatistics] = {}
+        self._ended = _ProcessStatistics()
+        self._declared: frozenset[str] | None = None
+
+    def begin(self, now: float) -> None:
+        """What was counted until now is of the time before."""
+        self._since = now
+        for one in self._processes():
+            one.before, one.is_known = dict(one.counted), False
+
+    def keep(self, process: str, told: ToldStatistics, now: float) -> None:
         """A process has told what it has counted of some functions."""
-        _, known = self._told.get(process) or (now, self._silent.pop(process, {}))
-        known.update({name: FunctionStatistics.from_list(data) for name, data in told.items()})
-        self._told[process] = now, known
-        for other, (at, counted) in list(self._told.items()):
-            if at < now - ENDED_S:
-                del self._told[other]
-                self._silent[other] = counted
+        one = self._told.get(process) or self._silent.pop(process, None) or _ProcessStatistics()
+        self._told[process], one.told_at = one, now
+        counted = {
+            name: FunctionStatistics.from_list(data)
+            for name, data in told.functions.items()
+            if self._declared is None or name in self._declared
+        }
+        one.counted.update(counted)
+        if not one.is_known:
+            has_past, one.is_known = find_baseline(
+                told.age_s, now - self._since, is_whole=told.is_whole
+            )
+            if has_past:
+                one.before.update(counted)
+        self._end_silent(now)
+
+    def _end_silent(self, now: float) -> None:
+        for process, one in list(self._told.items()):
+            if one.told_at < now - ENDED_S:
+                self._silent[process] = self._told.pop(process)
         while len(self._silent) > MOST_SILENT:
-            for name, one in self._silent.pop(next(iter(self._silent))).items():
-                self._ended[name] = self._ended.get(name, FunctionStatistics()) + one
+            ended = self._silent.pop(next(iter(self._silent)))
+            _add_to(self._ended.counted, ended.counted)
+            _add_to(self._ended.before, ended.before)
+            # if it tells again it is not known, and what it has counted until now is counted
+            self._since = now
 
-    def forget(self, declared: Iterable[str]) -> None:
-        """The functions that are not among these are gone."""
-        names = set(declared)
-        for counted in self._tables():
-            for name in counted.keys() - names:
-                del counted[name]
+    def is_known(self, process: str) -> bool:
+        """Whether it is known what a process had counted before."""
+        one = self._told.get(process)
+        return one is not None and one.is_known
 
-    def _tables(self) -> list[dict[str, FunctionStatistics]]:
-        told = (counted for _, counted in self._told.values())
-        return [self._ended, *self._silent.values(), *told]
+    def declare(self, names: Iterable[str]) -> None:
+        """There are these functions: the counts of others are forgotten, and not taken from a
+        process that tells of them because it does not know yet. They would be calls of a function
+        that has the same name later.
+        """
+        self._declared = frozenset(names)
+        for one in self._processes():
+            for counted in (one.counted, one.before):
+                for name in counted.keys() - self._declared:
+                    del counted[name]
+
+    def _processes(self) -> list[_ProcessStatistics]:
+        return [self._ended, *self._silent.values(), *self._told.values()]
 
     def of(self, name: str) -> FunctionStatistics:
         """A function in all processes together."""
-        found = [counted[name] for counted in self._tables() if name in counted]
+        found = [one.counted[name] for one in self._processes() if name in one.counted]
         return sum(found, start=FunctionStatistics())
 
     def all(self) -> dict[str, FunctionStatistics]:
         """Every function that was counted anywhere, likewise."""
         found: dict[str, FunctionStatistics] = {}
-        for counted in self._tables():
-            for name, one in counted.items():
-                found[name] = found[name] + one if name in found else one
+        for one in self._processes():
+            _add_to(found, one.counted)
         return found
+
+    def before(self) -> dict[str, FunctionStatistics]:
+        """What of ``all`` was counted before the table's time, of functions that had been."""
+        found: dict[str, FunctionStatistics] = {}
+        for one in self._processes():
+            _add_to(found, one.before)
+        return found
+
+
+def _add_to(
+    found: dict[str, FunctionStatistics], counted: Mapping[str, FunctionStatistics]
+) -> None:
+    for name, one in counted.items():
+        found[name] = found[name] + one if name in found else one
 
 
 SUMS = (

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from deployments.control.declarations import FunctionDeclaration
-from deployments.control.process_reports import HaproxyReport, HostReport
-from deployments.observability.statistics import tell_statistics
+from deployments.control.orders import HostOrders, ReplicaOrders
+from deployments.control.process_reports import HaproxyReport, HostReport, ReplicaReport
+from deployments.observability.report_sending import CHANGED_REPORT_S
 from deployments.placement import controller as module
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.catalogue import FORGOTTEN_S, SETTLED_S, Catalogue, ClusterTasks
@@ -24,21 +25,37 @@ from deployments.placement.controller import (
 )
 from deployments.placement.key_publisher import KeyPublisher
 from deployments.placement.placement import Placement
+from deployments.placement.views.console_sources import ClusterConsole
 from deployments.ray_support import secret_store
 from deployments.ray_support.ray_internals import HeadStore
 from deployments.ray_support.serve_status import pack_config
 from deployments.scaling.tier_policy import DEFAULT
+from deployments.serving.host import Host
 from deployments.serving.ingress_address import ingress_address
 from deployments.serving.remote_caller import HttpFunctionCaller
 from runtime.declaration.function_spec import DEPLOYED
+from runtime.http.catalogue.console.feed import ConsoleFeed
+from runtime.http.catalogue.console.history import SHORT_S
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
 from runtime.library.function_report import FunctionReport
 from runtime.settings import Settings
-from runtime.system.telemetry.counters import FunctionCounters
-from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    StatisticsTable,
+    ToldStatistics,
+)
 from tests.deployments.placement.placing import declaration
 from tests.deployments.placement.simulated_ray import run_in_simulated_time
+
+
+def count_call(counters: ProcessCounters, name: str, calls: int = 1) -> None:
+    """Some calls of a function are over now."""
+    counted = counters.of(name).calls
+    for _ in range(calls):
+        counted.record(200, "", 0.1, None)
+    counted.answered_at = time.monotonic()
 
 
 @pytest.fixture
@@ -104,7 +121,7 @@ async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
         _controller=controller,
         _secrets=settings.secrets,
         _captured=captured,
-        _statistics=StatisticsTable(),
+        _statistics=StatisticsTable(0.0),
         _console=None,
         _publisher=KeyPublisher(dict, HeadStore, None),
         _repository=SimpleNamespace(tell_policies=nothing),
@@ -128,15 +145,14 @@ async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
 @pytest.mark.anyio
 async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     """Those that report, and the one that asks; of all functions that clients may call."""
-    counters = FunctionCounters("f")
-    counters.calls.record(200, "", 0.1, None)
-    counters.calls.answered_at = 1.0
-    told = tell_statistics([counters])
+    counters = ProcessCounters()
+    count_call(counters, "f")
+    told = ToldStatistics.of(counters)
     functions = {
         name: SimpleNamespace(declaration=SimpleNamespace(part_of=part_of))
         for name, part_of in (("f", ""), ("g", ""), ("f.s", "f"))
     }
-    table = StatisticsTable()
+    table = StatisticsTable(time.monotonic())
     table.keep("host", told, time.monotonic())
     placement = SimpleNamespace(functions=functions)
     asked = SimpleNamespace(_statistics=table, _controller=SimpleNamespace(placement=placement))
@@ -173,6 +189,134 @@ def test_a_catalogue_that_has_just_started_shows_what_is_loaded():
         assert time.monotonic() == before  # simulated: it does not wait again
 
     run_in_simulated_time(story)
+
+
+class ReportingHost:
+    """A shared host, as far as it reports and takes orders: no function is loaded in it.
+
+    Mutable state: ``counters``; ``host``, what the methods of ``Host`` work on; ``is_asked``: its
+    next report is not to wait.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.counters = ProcessCounters()
+        self.is_asked = False
+        library = SimpleNamespace(
+            counters=self.counters,
+            report=dict,
+            used_bytes=lambda: 0,
+            budget_bytes=None,
+            metrics=SimpleNamespace(text=lambda: b""),
+            keep_awake=lambda names: None,
+        )
+        self.host = SimpleNamespace(
+            _id=name,
+            _reports=0,
+            _reported_at=0.0,
+            _crashes=(),
+            _declared_hash="",
+            address="",
+            _node_ip="",
+            _router=None,
+            _quarantined={},
+            _library=library,
+            _captures=SimpleNamespace(order=lambda orders: None),
+            _on_change=self._on_change,
+        )
+
+    def _on_change(self, name: str) -> None:
+        self.is_asked = True
+
+    async def report_to(self, catalogue: SimpleNamespace) -> None:
+        """Tell it once, and again where it asks for that."""
+        for _ in range(2):
+            self.is_asked = False
+            report = Host._make_report(self.host)
+            Host._on_orders(self.host, await Catalogue.receive_report(catalogue, report))
+            if not self.is_asked:
+                return
+            await asyncio.sleep(CHANGED_REPORT_S)
+        raise AssertionError("a host is asked again and again")
+
+
+def begin_catalogue(placement: Placement) -> SimpleNamespace:
+    """A catalogue that gives no orders, as far as it takes reports."""
+
+    async def receive_report(report: HostReport | ReplicaReport) -> HostOrders | ReplicaOrders:
+        return HostOrders() if isinstance(report, HostReport) else ReplicaOrders()
+
+    return SimpleNamespace(
+        _statistics=StatisticsTable(time.monotonic()),
+        _controller=SimpleNamespace(placement=placement, receive_report=receive_report),
+        _captured=SimpleNamespace(orders=lambda of: {}),
+        _console=None,
+        _keep_metrics=lambda report: None,
+    )
+
+
+def test_the_past_of_processes_is_no_traffic_of_a_catalogue_that_has_just_started(monkeypatch):
+    """Whenever a process tells it: a host that says most often what was called lately, one that is
+    heard of when the history has begun, a replica. What is called since is all there.
+    """
+    monkeypatch.setattr("deployments.serving.host.find_crash_reports", tuple)
+    nothing: Any = None
+
+    async def story() -> dict[str, list[Any]]:
+        began, placement = time.monotonic(), Placement(DEFAULT)
+        placement.declare([declaration(name) for name in ("f", "g", "own", "new")], began)
+        first, second, replica = ReportingHost("h1"), ReportingHost("h2"), ProcessCounters()
+        for counters, name in (
+            (first.counters, "f"),
+            (first.counters, "g"),
+            (second.counters, "f"),
+            (replica, "own"),
+        ):
+            count_call(counters, name, 500)
+        await asyncio.sleep(60.0)
+        count_call(first.counters, "f")
+        before = begin_catalogue(placement)
+        for _ in range(3):
+            await first.report_to(before)
+            await second.report_to(before)
+        await asyncio.sleep(40.0)
+
+        catalogue = begin_catalogue(placement)
+        console = ClusterConsole(
+            "s", "", placement, catalogue._statistics, nothing, nothing, list, dict
+        )
+        assert console.console.feed.history.has_begun
+        sources, now = console.console.feed._sources, time.monotonic() - began
+        feed = ConsoleFeed(sources, now, clock=lambda: time.monotonic() - began)
+        feed.start()  # at 100 s
+
+        async def report(replica: ProcessCounters, name: str) -> None:
+            told = ReplicaReport(
+                name, name, FunctionReport(), statistics=ToldStatistics.of(replica)
+            )
+            await Catalogue.receive_report(catalogue, told)
+
+        await asyncio.sleep(0.2)
+        await first.report_to(catalogue)
+        await asyncio.sleep(1.5)
+        count_call(first.counters, "g")  # not called for long
+        count_call(second.counters, "f", 2)
+        await first.report_to(catalogue)
+        await report(replica, "own")
+        await asyncio.sleep(2.0)
+        await second.report_to(catalogue)
+        count_call(second.counters, "f", 3)
+        count_call(replica, "own", 4)
+        new = ProcessCounters()
+        count_call(new, "new", 5)
+        await second.report_to(catalogue)
+        await report(replica, "own")
+        await report(new, "new")
+        await asyncio.sleep(30.0)
+        await feed.close()
+        return {name: feed.history.of(name, SHORT_S)["calls"] for name in placement.functions}
+
+    shown = run_in_simulated_time(story)
+    assert shown == {"f": [3, 0, 0], "g": [1, 0, 0], "own": [4, 0, 0], "new": [5, 0, 0]}
 
 
 def test_the_haproxy_of_each_machine_is_on_the_page_of_metrics():

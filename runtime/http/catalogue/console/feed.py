@@ -90,8 +90,8 @@ class ConsoleFeed:
 
     Args:
         sources: where it has that from.
-        began: seconds since the epoch of a time at which nothing was counted yet; None: it is not
-            known what there was.
+        began: seconds since the epoch of a time at which nothing was counted yet that the sources
+            do not call older; None: it is not known what there was.
         clock: seconds since the epoch.
 
     Attributes:
@@ -334,7 +334,7 @@ class ConsoleFeed:
         if now < self._counted_at:  # the clock was set back
             if now < self._counted_at - SHORT_S:
                 # what is known is of a time to come, and nothing would be added until it has come
-                self.history, self._errors = CountHistory(now, began=False), {}
+                self._begin_again(now)
                 self.move_streams()
             self._counted_at = self._looked_at = self._logged_at = now
         elif now // step_s > self._counted_at // step_s or now >= self._begins_at:
@@ -355,11 +355,16 @@ class ConsoleFeed:
     async def _count(self, now: float) -> Mapping[int, float]:
         """Take what was counted; return which steps are over, as of ``CountHistory.look``."""
         if not self._keeps_history:
-            self.history = CountHistory(now, began=False)
+            self._begin_again(now)
             return {}
-        over = self.history.look(now, *await self._sources.told.counts())
+        told = await self._sources.told.counts()
+        over = self.history.look(now, told.counted, told.awake, told.before)
         self._errors = self.history.errors_of_last_minute()  # also for a page that opens next
         return over
+
+    def _begin_again(self, now: float) -> None:
+        self.history, self._errors = CountHistory(now, began=False), {}
+        self._sources.told.begin()
 
     async def _look(self, *, with_numbers: bool) -> None:
         """See what has changed of functions, and tell it; one at a time."""

@@ -76,6 +76,8 @@ class Counts(NamedTuple):
 
     def since(self, before: Counts) -> Counts:
         """Return what was counted after that; nothing where a count has become less."""
+        if self == before:
+            return NOTHING
         earlier = before.seconds or (0,) * len(self.seconds)
         errors = {code: count - before.errors.get(code, 0) for code, count in self.errors.items()}
         return Counts(
@@ -232,9 +234,7 @@ class CountHistory:
     Args:
         at: now, seconds since the epoch.
         began: nothing was counted before; else the counts of the first look that is ``BEGINS_S``
-            from now are what others are compared with, and those of a function that is heard of
-            later and was last called before now: processes tell all that they have counted after
-            some seconds.
+            from now are what others are compared with.
 
     Attributes:
         begins_at: when that look is due.
@@ -251,14 +251,17 @@ class CountHistory:
         self._looked_at = dict.fromkeys(LENGTHS, at)
         self.has_begun = began
         self.begins_at = at + BEGINS_S
-        self._began_at = -math.inf if began else at
 
     def __len__(self) -> int:
         """Return the number of functions that have numbers."""
         return len(self._functions)
 
     def look(
-        self, at: float, counted: Mapping[str, FunctionStatistics], awake: Mapping[str, int]
+        self,
+        at: float,
+        counted: Mapping[str, FunctionStatistics],
+        awake: Mapping[str, int],
+        older: Mapping[str, FunctionStatistics] = MappingProxyType({}),
     ) -> dict[int, float]:
         """Take the counts of a look. Return of which lengths steps are over now that were not
         before, in seconds, and when the first of those steps began.
@@ -268,11 +271,13 @@ class CountHistory:
                 been there before.
             counted: of functions that have counted anything.
             awake: processes that have a function loaded, of those that any has.
+            older: what of ``counted`` was before the history, as far as it is heard of now: no
+                traffic, whenever it comes.
         """
         if not self.has_begun:
             self.has_begun = at >= self.begins_at
             self._looked_at = dict.fromkeys(LENGTHS, at)
-            self._before = {name: Counts.of(one) for name, one in counted.items()}
+            self._before = _count(counted, older)
             return {}
         over = {
             step_s: float(before // step_s * step_s)
@@ -281,10 +286,9 @@ class CountHistory:
         }
         if not over:
             return {}
-        counts = {name: Counts.of(one) for name, one in counted.items()}
+        counts = _count(counted, older)
         for name in counts.keys() | awake.keys():
-            last_at = counted[name].last_at if name in counted else 0.0
-            self._begin(name, counts.get(name, NOTHING), awake.get(name, 0), last_at)
+            self._begin(name, counts.get(name, NOTHING), awake.get(name, 0))
         for step_s in over:
             steps, is_shared = share_steps(self._looked_at[step_s], at, step_s)
             self._looked_at[step_s] = at
@@ -301,12 +305,10 @@ class CountHistory:
         self._forget(at)
         return over
 
-    def _begin(self, name: str, counts: Counts, replicas: int, last_at: float) -> None:
+    def _begin(self, name: str, counts: Counts, replicas: int) -> None:
         """Something happens to a function that had no numbers yet."""
         if name in self._functions:
             return
-        if name not in self._before and 0.0 < last_at < self._began_at:
-            self._before[name] = counts
         before = self._before.get(name, NOTHING)
         if not (replicas or counts != before):
             return
@@ -393,6 +395,16 @@ class CountHistory:
                     for code, counts in errors.items()
                 }
         return found
+
+
+def _count(
+    counted: Mapping[str, FunctionStatistics], older: Mapping[str, FunctionStatistics]
+) -> dict[str, Counts]:
+    """Return what was counted of each function since the history began."""
+    counts = {name: Counts.of(one) for name, one in counted.items()}
+    for name in counts.keys() & older.keys():
+        counts[name] = counts[name].since(Counts.of(older[name]))
+    return counts
 
 
 def _take(

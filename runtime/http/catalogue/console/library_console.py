@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from runtime.http.catalogue.console.changes import describe_change
@@ -18,6 +18,7 @@ from runtime.http.catalogue.console.sources import (
     ConsoleSources,
     DeclaredDetails,
     FunctionNews,
+    ProcessCounts,
     one_machine,
 )
 from runtime.http.catalogue.process_share import CatalogueSources
@@ -115,11 +116,12 @@ class LibraryConsole:
         decisions = () if self._log is None else self._log.of(name)
         return FunctionNews(decisions, self._library.failures.of(name))
 
-    async def _counts(self) -> tuple[Mapping[str, FunctionStatistics], Mapping[str, int]]:
+    async def _counts(self) -> ProcessCounts:
         library = self._library
         counted = {one.name: FunctionStatistics.of(one) for one in library.counters}
         loaded = [entry.name for entry in library.entries if entry.function is not None]
-        return counted, dict.fromkeys(loaded, 1)
+        age_s = time.monotonic() - library.counters.began_at
+        return ProcessCounts(counted, dict.fromkeys(loaded, 1), age_s=age_s)
 
     def join(self, told: CatalogueSources) -> Console:
         """Return the console.

@@ -5,7 +5,7 @@ cluster. All of it is asked for on one event loop.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from runtime.http.catalogue.console.shapes import Decision, LogLine, Machine, ShownServer
@@ -74,19 +74,42 @@ class ConsoleFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessCounts:
+    """What processes have counted, or one of them.
+
+    Attributes:
+        counted: of functions that have counted anything.
+        awake: processes that have a function loaded, of those that any has.
+        before: what of ``counted`` is older than the history. A process may tell it late: it did
+            not answer, or tells most often only what was called lately.
+        age_s: of one process: seconds since it began to count.
+    """
+
+    counted: Mapping[str, FunctionStatistics]
+    awake: Mapping[str, int]
+    before: Mapping[str, FunctionStatistics] = field(default_factory=dict)
+    age_s: float = 0.0
+
+
+def _begin_nothing() -> None:
+    """What one process says of itself needs no beginning: it says all of it each time."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleCounts:
     """What is asked of all processes that serve.
 
     Attributes:
-        counts: what functions have counted that have counted anything, and the processes that have
-            a function loaded, of those that any has.
+        counts: now.
         news: of one function.
         keeps_history: whether this is the process that keeps it, also while no page is open.
+        begin: a history begins anew: what was counted until now is ``before``.
     """
 
-    counts: Callable[[], Awaitable[tuple[Mapping[str, FunctionStatistics], Mapping[str, int]]]]
+    counts: Callable[[], Awaitable[ProcessCounts]]
     news: Callable[[str], Awaitable[FunctionNews]]
     keeps_history: Callable[[], bool] = lambda: True
+    begin: Callable[[], None] = _begin_nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from runtime.http.catalogue.console.sources import (
     ConsoleFacts,
     ConsoleSources,
     FunctionNews,
+    ProcessCounts,
 )
 from runtime.http.catalogue.console.streams import HEARTBEAT, PageStream
 from runtime.http.catalogue.key_view import KeyView
@@ -71,6 +72,8 @@ class Server:
         self.counts = 0
         self.states = {"f": "asleep", "g": "asleep"}
         self.counted = {"f": FunctionStatistics()}
+        self.before: dict[str, FunctionStatistics] = {}
+        self.keeps_history = True
         self.lines: list[LogLine] = []
         self.may_read = threading.Event()
         self.may_read.set()
@@ -81,7 +84,7 @@ class Server:
             kind="run",
             facts=ConsoleFacts("token", open_log=lambda _: self),
             index=self._index,
-            told=ConsoleCounts(self._counts, self._news),
+            told=ConsoleCounts(self._counts, self._news, lambda: self.keeps_history, self._begin),
             server=self._server,
             describe=lambda _: None,
             poll_s=lambda: 1.0,
@@ -95,7 +98,10 @@ class Server:
 
     async def _counts(self) -> Any:
         self.counts += 1
-        return dict(self.counted), {}
+        return ProcessCounts(dict(self.counted), {}, dict(self.before))
+
+    def _begin(self) -> None:
+        self.before = dict(self.counted)
 
     async def _news(self, _: str) -> FunctionNews:
         return FunctionNews()
@@ -192,6 +198,7 @@ def test_a_clock_that_is_set_back_begins_a_history_anew():
         assert (await told(stream, "closing")) == {"is_moving": True}
         feed.forget(stream)
         stream = await feed.open(None, "f")
+        assert server.before == server.counted
         counts, server.now = server.counts, server.now + SHORT_S
         feed.notify_changed()
         async with asyncio.timeout(PATIENCE_S):
@@ -270,6 +277,25 @@ def test_a_history_begins_soon_beside_processes_that_have_counted():
         server.counted = {"f": FunctionStatistics(succeeded=11)}
         feed.notify_changed()
         assert (await told(stream, "history"))["calls"] == [2]
+        await feed.close()
+
+    asyncio.run(main())
+
+
+def test_a_history_that_is_kept_elsewhere_has_begun_when_it_is_kept_here():
+    """What was counted until then is older, whenever it is told."""
+
+    async def main() -> None:
+        server = Server()
+        server.keeps_history = False
+        feed = ConsoleFeed(server.sources(), clock=lambda: server.now)
+        feed.start()
+        server.counted = {"f": FunctionStatistics(succeeded=9)}
+        server.now += SHORT_S
+        async with asyncio.timeout(PATIENCE_S):
+            while server.before != server.counted:
+                await asyncio.sleep(0)
+        assert not server.counts
         await feed.close()
 
     asyncio.run(main())

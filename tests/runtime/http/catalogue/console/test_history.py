@@ -127,25 +127,30 @@ def test_a_clock_that_is_set_right_costs_as_little():
 
 
 def test_what_was_counted_before_a_history_is_no_call_of_it():
-    """Some tell of it after the first looks; a function that was called since is new."""
+    """Some tell of it after the first looks, of functions that are known or not."""
     history = CountHistory(999.0, began=False)
-    assert history.look(1000.0, {"old": counted(3, last_at=900.0)}, {"old": 1}) == {}
+    assert history.look(1000.0, {"old": counted(3)}, {"old": 1}) == {}
     assert not history.has_begun
-    assert history.look(1001.0, {"old": counted(50, last_at=1000.5)}, {"old": 1}) == {}
+    assert history.look(1001.0, {"old": counted(50)}, {"old": 1}) == {}
     assert history.has_begun
-    told = {"old": counted(50, last_at=1009.0), "late": counted(70, last_at=900.0)}
-    history.look(1015.0, told, {"old": 1, "late": 1})
+    older = {"late": counted(70, 5, errors={"bad": 5}), "asleep": counted(8)}
+    told = {"old": counted(50), **older}
+    history.look(1015.0, told, {"old": 1, "late": 1}, older)
+    older["old"] = counted(900)
     told = {
-        "old": counted(51, last_at=1016.0),
-        "late": counted(72, last_at=1017.0),
-        "new": counted(3, last_at=1018.0),
+        "old": counted(951),
+        "late": counted(72, 6, errors={"bad": 6}),
+        "new": counted(3),
+        "asleep": counted(8),
     }
-    history.look(1025.0, told, {"old": 1, "late": 1, "new": 1})
+    history.look(1025.0, told, {"old": 1, "late": 1, "new": 1}, older)
     assert {name: history.of(name, SHORT_S)["calls"] for name in told} == {
         "old": [0, 1],
-        "late": [0, 2],
+        "late": [0, 3],
         "new": [3],
+        "asleep": [],
     }
+    assert history.of("late", SHORT_S)["errors"] == {"bad": [0, 1]}
 
 
 def test_counts_that_become_less_are_no_calls():

@@ -1,0 +1,90 @@
+"""What the console is told of several processes of one machine: the others are sockets that answer,
+or do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deployments.local.peers import Peers
+from runtime.http.catalogue.console.sources import ConsoleCounts, ProcessCounts
+from runtime.http.catalogue.process_share import CatalogueSources
+from runtime.system.telemetry.statistics import FunctionStatistics
+
+
+class Process:
+    """Another process.
+
+    Attributes:
+        calls: that it has counted of ``f``; None: it does not answer.
+        age_s: seconds since it began to count.
+    """
+
+    def __init__(self, calls: int | None, age_s: float) -> None:
+        self.calls = calls
+        self.age_s = age_s
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[int]:
+        """It answers at this port."""
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if self.calls is not None:
+            counts = {"f": FunctionStatistics(succeeded=self.calls).to_list()}
+            body = orjson.dumps({"counts": counts, "age_s": self.age_s, "loaded": ["f"]})
+            head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            writer.write(head.encode() + body)
+        writer.close()
+
+
+def test_what_a_process_counted_before_is_older_whenever_it_answers():
+    """Such as one that was busy when the history began; what a new one has counted is not."""
+
+    async def main() -> None:
+        old, new, nothing = Process(None, 60.0), Process(5, 0.0), Any
+        mine = 100
+
+        async def count() -> ProcessCounts:
+            return ProcessCounts({"f": FunctionStatistics(succeeded=mine)}, {"f": 1}, age_s=60.0)
+
+        own = CatalogueSources(
+            *(nothing,) * 5,
+            console=ConsoleCounts(count, nothing),  # type: ignore[arg-type]
+        )
+        peers = Peers(0, own, Path(), nothing, nothing)
+        console = peers.sources().console
+        assert console is not None
+
+        async def later_calls() -> tuple[int, int]:
+            """Calls that are not older, and the processes that have the function loaded."""
+            told = await console.counts()
+            older = told.before.get("f", FunctionStatistics())
+            return told.counted["f"].succeeded - older.succeeded, told.awake["f"]
+
+        async with old.served() as old_port, new.served() as new_port:
+            peers.set_ports({0: 1, 1: old_port})
+            assert await later_calls() == (0, 1)
+            old.calls = 900
+            assert await later_calls() == (0, 2)
+            old.calls, mine = 902, 101
+            assert await later_calls() == (3, 2)
+            peers.set_ports({0: 1, 1: new_port})
+            assert await later_calls() == (8, 2)
+            console.begin()
+            new.age_s = 60.0
+            assert await later_calls() == (0, 2)
+            new.calls = 6
+            assert await later_calls() == (1, 2)
+            peers.set_ports({})
+
+    asyncio.run(main())
