@@ -8,8 +8,8 @@ the same by header and by body. Its script ``haproxy/sequence_routing.lua`` know
 which sequence, and shares that with the HAProxy processes before and after it. Only a start that is
 answered is known, or clients could push out the sequences of others.
 
-Connections that clients keep stay with a process that was replaced, for one more request: if that
-is of a sequence, it goes to the newest process, which knows all replicas.
+Connections that clients keep stay with a process that was replaced, for one more request, which it
+passes on to the newest process: that one knows all replicas.
 
 A hash of the id instead would take sequences away from replicas whenever another one starts. Nor is
 it a stick table, which an HAProxy hands to the next one (``peers``) while both answer: two

@@ -76,6 +76,14 @@ SCOPES: Final = "x-wakeful-scopes"
 SCOPE_LETTERS: Final = MappingProxyType({"call": "c", "look": "l", "operate": "o"})
 """How the entry of a key has its scopes, in this order (``haproxy.access``)."""
 
+NEWEST: Final = "p"
+"""A socket in HAProxy's folder, where the newest process listens. One character, since the path of
+a socket is short.
+"""
+
+PASSED_SUBJECT: Final = "x-wakeful-subject"
+"""The common name of a client's certificate, from a HAProxy that was replaced to the newest one."""
+
 FREE_GUESSES: Final = 20
 """Wrong keys of an address that are answered at once."""
 

@@ -86,12 +86,10 @@ class AccessTerms(NamedTuple):
     Attributes:
         open: paths that a GET reads without one.
         open_below: likewise, beginnings of paths.
-        passes_on: a process that was replaced passes what comes to it on to the newest one.
     """
 
     open: Sequence[str]
     open_below: Sequence[str]
-    passes_on: bool
 
 
 LIVE: Final = "/v2/health/live"
@@ -102,11 +100,11 @@ CONSOLE_FILES: Final = "/console/assets/"
 files.
 """
 
-SERVE_ACCESS: Final = AccessTerms((LIVE, HEALTH_PATH, CONSOLE), (CONSOLE_FILES,), passes_on=True)
+SERVE_ACCESS: Final = AccessTerms((LIVE, HEALTH_PATH, CONSOLE), (CONSOLE_FILES,))
 """Before the replicas of a cluster; Ray's own path of health says as little as ours."""
 
-RUN_ACCESS: Final = AccessTerms((LIVE, CONSOLE), (CONSOLE_FILES,), passes_on=False)
-"""Before the processes of a run, whose HAProxy none takes the place of while it answers."""
+RUN_ACCESS: Final = AccessTerms((LIVE, CONSOLE), (CONSOLE_FILES,))
+"""Before the processes of a run."""
 
 
 def asks_for_keys(home: Path) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+from contextlib import ExitStack, closing
+
 import httpx
 import psutil
 import pytest
 
 from deployments.ingress import admin_socket
+from deployments.ray_support import processes
 from runtime.declaration.access.key_file import write_keys
+from tests.deployments.ingress.haproxy.proxies import is_listening
 from tests.deployments.ingress.keyed import Keys
 from tests.deployments.projects import HOST, Standing, function, wait_until
 
@@ -65,6 +70,42 @@ def test_keys_change_while_a_cluster_runs(standing: Standing):
     with standing.served(*HOST, *functions) as client:
         wait_until(lambda: client.get("/v2").status_code == 200)
         assert client.post("/v2/models/owned", json={"name": "x"}).status_code == 200
+
+
+def test_a_connection_from_before_keys_needs_one(standing: Standing):
+    """HAProxy is started anew for them, and the process that the client is connected to was replaced."""
+    functions = [*HOST, function("hosted", least=0)]
+    file, keys = standing.folder / "asked.json", Keys()
+    look = keys.add("look", scopes=frozenset({"look"}))
+    write_keys(file, keys.known)
+
+    def status(client: http.client.HTTPConnection, key: str) -> int:
+        client.request("GET", "/v2", headers={"x-api-key": key} if key else {})
+        answer = client.getresponse()
+        answer.read()
+        return answer.status
+
+    def connect() -> http.client.HTTPConnection:
+        """One that is kept, and not opened again."""
+        client = http.client.HTTPConnection(httpx.URL(standing.url).netloc.decode(), timeout=60)
+        wait_until(lambda: status(client, "") == 200 and client.sock is not None)
+        client.auto_open = 0
+        return client
+
+    with ExitStack() as stack:
+        with standing.served(*functions):
+            clients = [stack.enter_context(closing(connect())) for _ in range(3)]
+        with standing.served(*functions, AUTH) as newer:
+            wait_until(lambda: newer.get("/v2").status_code == 401)
+            (socket,) = standing.home.path.glob("hap/*/s")
+            newest = admin_socket.process_id(socket)
+            proxies = processes.by_name(standing.home.path, "haproxy")
+            wait_until(lambda: [one.pid for one in proxies if is_listening(one.pid)] == [newest])
+            sent = ("", "wk_other", look)
+            found = [status(*one) for one in zip(clients, sent, strict=True)]
+        assert found == [401, 401, 200]
+    with standing.served(*functions) as client:
+        wait_until(lambda: client.get("/v2").status_code == 200)
 
 
 def answers(call) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import socket
 import stat
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 
 import httpx
@@ -30,6 +31,7 @@ from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
 from runtime.errors import DeclarationError, Problem
+from tests.deployments.ingress.haproxy.proxies import is_listening, replicas
 from tests.deployments.projects import wait_until
 from tests.problems import expect_values
 
@@ -198,6 +200,41 @@ def test_other_rules_are_another_haproxy_s(tmp_path):
             assert httpx.options(url, headers=asked, timeout=60).status_code == 405
         finally:
             front.close(1.0)
+
+
+@pytest.mark.slow
+def test_a_connection_to_the_one_before_is_answered_by_the_keys_that_hold(tmp_path):
+    """It is told of none any more: what comes to it goes to the newest."""
+    table = KeyTable((), tmp_path / "keys.json")
+    sent, former, newer = (make_key() for _ in range(3))
+    rules = FrontRules(secret="5e", functions={"/v2/models/f": "f"})
+    write_keys(table.path, [AccessKey("former", (KeyDigest(digest_of(former)),))])
+    with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
+        front = Front(tmp_path, [bound], 1, rules, table)
+        front.set_port(0, port)
+        front.start()
+        stack.callback(front.close, 1.0)
+
+        def call(client: http.client.HTTPConnection, key: str) -> int:
+            client.request("POST", "/v2/models/f", b"", {"x-api-key": key})
+            answer = client.getresponse()
+            answer.read()
+            return answer.status
+
+        kept = {}
+        for key in (sent, former, newer):
+            client = http.client.HTTPConnection(*bound.getsockname(), timeout=60)
+            kept[key] = stack.enter_context(closing(client))
+            assert call(client, former) == 200
+            client.auto_open = 0
+        before = front.pid
+        front.update(replace(rules, cors=CORS))
+        assert before is not None
+        assert front.pid != before
+        wait_until(lambda: not is_listening(before))
+        write_keys(table.path, [AccessKey("newer", (KeyDigest(digest_of(newer)),))])
+        front.look(lambda line: None)
+        assert [call(client, key) for key, client in kept.items()] == [401, 401, 200]
 
 
 @pytest.mark.slow

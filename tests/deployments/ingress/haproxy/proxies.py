@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
 import httpx
+import psutil
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
+from deployments.ingress.admin_socket import process_id
 from deployments.ingress.haproxy.ray_config import read
 from deployments.ingress.haproxy.rendering import render_serve
 from deployments.ingress.haproxy.rules import ARRIVED, FUNCTION
@@ -27,6 +29,7 @@ from deployments.ingress.haproxy.terms import Deployed, decide_terms
 from deployments.ingress.haproxy_config import binary
 from deployments.ray_support.environment import SERVING, to_mapping
 from tests.backends import Backend
+from tests.deployments.projects import wait_until
 
 BUFFER_BYTES = int(to_mapping(SERVING)["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"])
 
@@ -267,9 +270,36 @@ def started(folder: Path, text: str, port: int, ports: Sequence[int] = ()) -> It
 
 
 @contextmanager
-def replicas(count: int = 2) -> Iterator[tuple[int, ...]]:
+def replaced(before: Running, text: str) -> Iterator[Running]:
+    """Another HAProxy, on this configuration, that takes the place of one that runs as Ray has it
+    done; once that one listens no more.
+    """
+    file, admin = before.folder / "haproxy.cfg", before.folder / "s"
+    file.write_text(text)
+    takes_over = ["-x", str(admin), "-sf", str(before.pid)]
+    with (before.folder / "haproxy.log").open("ab") as log:
+        child = subprocess.Popen([binary(), "-db", "-f", str(file), *takes_over], stderr=log)
+    try:
+        wait_until(lambda: process_id(admin) == child.pid)
+        wait_until(lambda: not is_listening(before.pid))
+        yield replace(before, pid=child.pid)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def is_listening(pid: int) -> bool:
+    """Whether a process does; one that has ended does not."""
+    try:
+        return any(one.status == "LISTEN" for one in psutil.Process(pid).net_connections("tcp"))
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def replicas(count: int = 2, kind: type[Replica] = Replica) -> Iterator[tuple[int, ...]]:
     """The ports of so many replicas."""
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Replica) for _ in range(count)]
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), kind) for _ in range(count)]
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:

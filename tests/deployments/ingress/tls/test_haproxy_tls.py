@@ -16,17 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-import psutil
 import pytest
 
-from deployments.ingress import admin_socket
 from deployments.ingress.haproxy import access
 from deployments.ingress.haproxy.protection import protect
-from deployments.ingress.haproxy.rules import SECRET
+from deployments.ingress.haproxy.rules import KEY, SECRET
 from deployments.ingress.haproxy.terms import Deployed, TlsTerms
-from deployments.ingress.haproxy_config import binary, configure, foreground_command
+from deployments.ingress.haproxy_config import binary, configure
 from deployments.ingress.tls.copies import refresh
 from deployments.ray_support.haproxy_names import INNER_SOCKET
+from runtime.declaration.access.keys import AccessKey
 from tests.certificates import Authority, authority, client_file, write_files
 from tests.deployments.ingress.haproxy.proxies import (
     OURS,
@@ -34,6 +33,7 @@ from tests.deployments.ingress.haproxy.proxies import (
     at,
     before_two,
     free,
+    replaced,
     replicas,
     started,
     written,
@@ -58,11 +58,8 @@ def tls_before_two(folder, client_ca=None, change=lambda text: text, **options):
     deployed = Deployed(is_ours=True, tls=files, **options)
     with replicas() as ports:
         port = free()
-        text = written(folder, port, at(ports))
-        file = folder / "haproxy.cfg"
-        file.write_text(text)
-        assert configure(file, binary(), deployed, lambda prefix: False).lines
-        with started(folder, change(file.read_text()), port, ports) as running:
+        text = config_of(folder, port, ports, deployed)
+        with started(folder, change(text), port, ports) as running:
             wait_until((folder / INNER_SOCKET).exists)
             with inner_client(folder) as client:
 
@@ -74,6 +71,14 @@ def tls_before_two(folder, client_ca=None, change=lambda text: text, **options):
                 wait_until(answers)
             Replica.forget()
             yield running
+
+
+def config_of(folder, port, ports, deployed):
+    """What our program gives HAProxy."""
+    file = folder / "haproxy.cfg"
+    file.write_text(written(folder, port, at(ports)))
+    assert configure(file, binary(), deployed, lambda prefix: False).lines
+    return file.read_text()
 
 
 def inner_client(folder):
@@ -409,51 +414,57 @@ def test_without_keys_a_certificates_name_is_the_clients(tmp_path):
         assert len({line.split()[1] for line in lines}) == len(files)
 
 
+NEW_KEYS, NO_KEYS, THE_KEYS = (False, True), (False, False), (True, True)
+
+
 @pytest.mark.parametrize(
-    ("asks_for_certificates", "has_keys", "sent", "status"),
+    ("certificate", "keys", "sent", "status", "told"),
     [
-        (False, False, "x-sequence-id: 7\r\nx-sequence-start: 1", 200),
-        (True, False, "x-sequence-id: 7\r\nx-sequence-start: 1", 503),
-        (True, True, "x-api-key: {key}", 200),
-        (True, True, "x-api-key: wrong", 401),
-        (True, True, "x-none: 1", 503),
+        (None, NO_KEYS, "x-sequence-id: 7\r\nx-sequence-start: 1", 200, None),
+        (None, NEW_KEYS, "x-none: 1", 401, None),
+        (None, NEW_KEYS, "x-wakeful-subject: caller-1", 401, None),
+        (None, NEW_KEYS, "x-api-key: {k}", 200, "k"),
+        ("caller-1", NO_KEYS, "x-wakeful-subject: caller-2", 200, "caller-1"),
+        ("caller-1", NO_KEYS, "x-sequence-id: 7\r\nx-sequence-start: 1", 200, "caller-1"),
+        ("caller-1", NEW_KEYS, "x-none: 1", 200, "certificate"),
+        ("caller-1", THE_KEYS, "x-none: 1", 200, "certificate"),
+        ("caller-1", THE_KEYS, "x-api-key: {k}", 200, "k"),
+        ("caller-1", THE_KEYS, "x-api-key: wrong", 401, None),
+        ("caller-2", NEW_KEYS, "x-wakeful-subject: caller-1", 401, None),
+        ("two words", NEW_KEYS, "x-wakeful-subject: caller-1", 401, None),
+        ("caller-2", THE_KEYS, "x-wakeful-subject: caller-1", 401, None),
     ],
 )
 def test_a_call_of_an_old_connection_is_answered_by_the_newest_process(
-    tmp_path, asks_for_certificates, has_keys, sent, status
+    tmp_path, certificate, keys, sent, status, told
 ):
-    """Ray starts HAProxy anew at each change of replicas. Whose certificate it was is not passed on:
-    such a call is made again.
+    """Ray starts HAProxy anew at each change of replicas, and where keys are turned on. Whose
+    certificate it was is passed on, and is a key as it was before; what a client says of it is not.
     """
-    keys = Keys()
-    key = keys.add("k")
-    access.write_files(tmp_path, access.access_maps(keys.known, PREFIXES))
-    options = {"asks_for_keys": True, "secret": SECRET_OF_CALLS} if has_keys else {}
-    client_ca = authority().pem if asks_for_certificates else None
-    with tls_before_two(tmp_path, client_ca, **options) as running:
-        admin = tmp_path / "s"
-        context = authority().context(
-            certificate=client_file(tmp_path, authority().issue("caller-1"))
-        )
-        with (
-            socket.create_connection(("127.0.0.1", running.port), timeout=30) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as client,
-        ):
-            client.sendall(f"POST /f/a HTTP/1.1\r\nhost: h\r\n{sent.format(key=key)}\r\n".encode())
-            before = psutil.Process(running.pid)
-            takes_over = ["-x", str(admin), "-sf", str(running.pid)]
-            command = foreground_command(binary(), tmp_path / "haproxy.cfg")
-            newest = subprocess.Popen([*command, *takes_over], stderr=subprocess.DEVNULL)
-            try:
-                wait_until(lambda: admin_socket.process_id(admin) == newest.pid)
-                wait_until(
-                    lambda: all(one.status != "LISTEN" for one in before.net_connections("tcp"))
-                )
-                client.sendall(b"content-length: 0\r\n\r\n")
-                assert client.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
-            finally:
-                newest.kill()
-                newest.wait()
+    known = Keys()
+    known.add("k")
+    known.known.append(AccessKey("certificate", subject="caller-1"))
+    access.write_files(tmp_path, access.access_maps(known.known, PREFIXES))
+    client_ca = None if certificate is None else authority().pem
+    had_keys, has_keys = keys
+    context = authority().context(
+        certificate=client_file(tmp_path, authority().issue(certificate or "any"))
+    )
+    options = {"asks_for_keys": had_keys, "secret": SECRET_OF_CALLS}
+    with (
+        tls_before_two(tmp_path, client_ca, **options) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        files = write_files(tmp_path / "files", authority().issue(), client_ca)
+        newest = Deployed(is_ours=True, tls=files, asks_for_keys=has_keys, secret=SECRET_OF_CALLS)
+        with replaced(running, config_of(tmp_path, running.port, running.ports, newest)):
+            head = ["POST /f/heads HTTP/1.1", "host: h", sent.format_map(known.sent)]
+            client.sendall("\r\n".join([*head, "content-length: 0", "", ""]).encode())
+            assert client.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+    assert len(Replica.heads) == (status == 200)
+    names = [value for head in Replica.heads for name, value in head if name == KEY]
+    assert names == ([] if told is None else [told])
 
 
 def test_a_haproxy_that_is_not_ours_gets_rays_rules_with_tls(tmp_path):

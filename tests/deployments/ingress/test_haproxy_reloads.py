@@ -1,0 +1,285 @@
+"""A client keeps a connection while HAProxy is started anew: the process that it is connected to was
+replaced, and the newest one answers. The real program, reloaded as Ray does it, before replicas
+that ask for its word where there are keys (`runtime.http.transport.edge`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deployments.ingress.admin_socket import refuse_new
+from deployments.ingress.haproxy.access import access_maps, write_files
+from deployments.ingress.haproxy.rules import EDGE, SECRET
+from deployments.ingress.haproxy.terms import Deployed
+from deployments.ray_support.secret_store import edge_secret
+from runtime.declaration.access.keys import AccessKey
+from tests.deployments.ingress.haproxy.proxies import (
+    Replica,
+    Running,
+    at,
+    free,
+    is_listening,
+    ours,
+    replaced,
+    replicas,
+    started,
+    written,
+)
+from tests.deployments.ingress.keyed import KEYED, PREFIXES, SECRET_OF_CALLS, Keys, ask, status_of
+from tests.deployments.projects import wait_until
+
+pytestmark = pytest.mark.slow
+
+OPEN = replace(KEYED, asks_for_keys=False)
+
+OTHERS = [f"127.0.0.{number}" for number in range(2, 6)]
+"""Addresses of clients."""
+
+
+class Asking(Replica):
+    """Answers what came through HAProxy, from when on keys are asked for."""
+
+    asks = False
+
+    def answer(self, body: bytes) -> None:
+        if not self.asks or self.headers[EDGE] == edge_secret(SECRET_OF_CALLS):
+            super().answer(body)
+            return
+        self.send_response(403)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Asking, "asks", False)
+    Replica.forget()
+
+
+class Proxy:
+    """HAProxy that may be reloaded.
+
+    Args:
+        folder: of its files.
+        ports: of the replicas.
+        host: the address of HTTP.
+        own: the addresses that are this machine's, where connections are counted.
+    """
+
+    def __init__(self, folder: Path, ports: tuple[int, ...], host: str, own: str) -> None:
+        self.folder = folder
+        self.ports = ports
+        self.port = free()
+        self._host = host
+        self._own = own
+
+    def text(self, deployed: Deployed) -> str:
+        """Its configuration."""
+        text = ours(written(self.folder, self.port, at(self.ports), host=self._host), deployed)
+        return text.replace("src 127.0.0.0/8 ::1", f"src {self._own}")
+
+    @contextmanager
+    def reloaded(self, before: Running, deployed: Deployed) -> Iterator[Running]:
+        """Once another process has taken its place, behind which replicas ask as it does."""
+        Asking.asks = deployed.asks_for_keys
+        with replaced(before, self.text(deployed)) as newest:
+            yield newest
+
+
+@contextmanager
+def running(
+    folder: Path, deployed: Deployed, *, host: str = "127.0.0.1", own: str = "127.0.0.0/8"
+) -> Iterator[tuple[Proxy, Running]]:
+    """HAProxy before two replicas; args as of ``Proxy``."""
+    with replicas(kind=Asking) as ports:
+        proxy = Proxy(folder, ports, host, own)
+        Asking.asks = deployed.asks_for_keys
+        with started(folder, proxy.text(deployed), proxy.port, ports) as first:
+            inner = f"{SECRET}: {SECRET_OF_CALLS}"
+            wait_until(lambda: status_of(ask(first, "/f/a", inner)) == 200)
+            Replica.forget()
+            yield proxy, first
+
+
+def know(folder: Path, *keys: AccessKey) -> None:
+    """The keys of a HAProxy that starts."""
+    write_files(folder, access_maps(keys, PREFIXES))
+
+
+def connect(proxy: Proxy, address: str = "127.0.0.1") -> http.client.HTTPConnection:
+    """A connection that has had an answer, and is not opened again."""
+    client = http.client.HTTPConnection(
+        "127.0.0.1", proxy.port, timeout=60, source_address=(address, 0)
+    )
+    client.request("GET", "/v2/health/live")
+    client.getresponse().read()
+    client.auto_open = 0
+    return client
+
+
+def call(
+    client: http.client.HTTPConnection, headers: Mapping[str, str], path: str = "/f/heads"
+) -> tuple[int, bytes]:
+    """The status of a call, and its body."""
+    client.request("POST", path, b"", dict(headers))
+    answer = client.getresponse()
+    return answer.status, answer.read()
+
+
+@pytest.mark.parametrize("machine", ["", "10.0.0.5"])
+def test_what_was_connected_before_keys_are_turned_on_needs_one(tmp_path: Path, machine: str):
+    """Whatever the client says of itself; and the processes behind do not say that HAProxy was passed
+    by. In a cluster of several machines the one that was replaced has their word for its calls.
+    """
+    keys = Keys()
+    keys.add("k")
+    bearer = {"authorization": f"Bearer {keys.sent['k']}"}
+    sequence = {"x-sequence-id": "7", "x-sequence-start": "1"}
+    inner = {SECRET: SECRET_OF_CALLS}
+    cases: list[tuple[Mapping[str, str], int]] = [
+        ({}, 401),
+        ({"x-api-key": "wrong"}, 401),
+        (sequence, 401),
+        ({EDGE: edge_secret(SECRET_OF_CALLS)}, 401),
+        ({EDGE: edge_secret(SECRET_OF_CALLS), "x-wakeful-key": "k"}, 401),
+        ({"x-wakeful-subject": "k", "forwarded": "for=127.0.0.1"}, 401),
+        ({SECRET: "wrong"}, 401),
+        (keys.headers("k"), 200),
+        (bearer, 200),
+        (keys.headers("k") | sequence, 200),
+        (inner, 200),
+    ]
+    before, after = (replace(one, machine=machine) for one in (OPEN, KEYED))
+    with running(tmp_path, before) as (proxy, first), ExitStack() as stack:
+        clients = [stack.enter_context(closing(connect(proxy))) for _ in cases]
+        know(tmp_path, *keys.known)
+        with proxy.reloaded(first, after):
+            found = [
+                (headers, call(client, headers)[0])
+                for client, (headers, _) in zip(clients, cases, strict=True)
+            ]
+    assert found == cases
+    told = [{name.lower(): value for name, value in head} for head in Replica.heads]
+    assert [head.get("x-wakeful-key") for head in told] == ["k", "k", "k", None]
+    assert not any("x-api-key" in head or "authorization" in head for head in told)
+
+
+def test_the_newest_process_asks_and_none_between(tmp_path: Path):
+    """Two have come since: a key that was removed meanwhile opens nothing on an old connection."""
+    keys = Keys()
+    for name in ("former", "newer"):
+        keys.add(name)
+    former, newer = keys.known
+    with running(tmp_path, OPEN) as (proxy, first), ExitStack() as stack:
+        clients = [stack.enter_context(closing(connect(proxy))) for _ in range(3)]
+        know(tmp_path, former)
+        second = stack.enter_context(proxy.reloaded(first, KEYED))
+        clients += [stack.enter_context(closing(connect(proxy))) for _ in range(3)]
+        know(tmp_path, newer)
+        stack.enter_context(proxy.reloaded(second, KEYED))
+        sent = [{}, keys.headers("former"), keys.headers("newer")] * 2
+        found = [call(*one)[0] for one in zip(clients, sent, strict=True)]
+    assert found == [401, 401, 200] * 2
+
+
+def test_once_keys_are_gone_none_is_needed(tmp_path: Path):
+    """A key that is sent all the same is no fault."""
+    keys = Keys()
+    keys.add("k")
+    know(tmp_path, *keys.known)
+    with running(tmp_path, KEYED) as (proxy, first), ExitStack() as stack:
+        clients = [stack.enter_context(closing(connect(proxy))) for _ in range(2)]
+        with proxy.reloaded(first, OPEN):
+            assert [call(clients[0], {})[0], call(clients[1], keys.headers("k"))[0]] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_sent", "status"),
+    [
+        (OPEN, KEYED, False, 401),
+        (OPEN, KEYED, True, 200),
+        (KEYED, KEYED, True, 200),
+        (KEYED, OPEN, True, 200),
+        (OPEN, OPEN, False, 200),
+    ],
+)
+def test_a_body_may_come_while_another_takes_over(
+    tmp_path: Path, before: Deployed, after: Deployed, is_sent: bool, status: int
+):
+    """What was looked at with the head is looked at once more, by what the client has sent."""
+    keys = Keys()
+    key = keys.add("k")
+    know(tmp_path, *keys.known)
+    with (
+        running(tmp_path, before) as (proxy, first),
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as client,
+    ):
+        line = f"x-api-key: {key}" if is_sent else "x-none: 1"
+        head = ["POST /f/heads HTTP/1.1", "host: h", line, "content-length: 6", "connection: close"]
+        client.sendall("\r\n".join([*head, "", "abc"]).encode())
+        wait_until(lambda: "fe=http_frontend" in first.tell("show sess"))
+        with proxy.reloaded(first, after):
+            client.sendall(b"def")
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert status_of(answer) == status
+        assert [body for _, body in Replica.requests] == (["abcdef"] if status == 200 else [])
+
+
+def test_where_the_newest_is_dead_no_process_answers_in_its_place(tmp_path: Path):
+    """It may have asked for keys. Ray starts another; the client calls again."""
+    with running(tmp_path, OPEN) as (proxy, first), closing(connect(proxy)) as client:
+        know(tmp_path)
+        with proxy.reloaded(first, KEYED):
+            pass
+        status, body = call(client, {})
+        assert (status, json.loads(body)["code"]) == (503, "unavailable")
+        assert Replica.requests == []
+
+
+def test_one_that_drains_is_the_last(tmp_path: Path):
+    """It closes its port, and still answers functions that call functions."""
+    with running(tmp_path, OPEN) as (proxy, first), ExitStack() as stack:
+        clients = [stack.enter_context(closing(connect(proxy))) for _ in range(2)]
+        assert refuse_new(tmp_path / "s") is not None
+        os.kill(first.pid, signal.SIGUSR1)
+        wait_until(lambda: not is_listening(first.pid))
+        assert call(clients[0], {SECRET: SECRET_OF_CALLS})[0] == 200
+        status, body = call(clients[1], {})
+        assert (status, json.loads(body)["code"]) == (503, "draining")
+
+
+def test_the_newest_process_counts_by_the_clients_address(tmp_path: Path):
+    """Keys that are guessed; and the connections of an address are counted where it has them: all that
+    are passed on come from one, which is no client.
+    """
+    most = 2
+    bounded = replace(OPEN, host="0.0.0.0", per_address=most)
+    with (
+        running(tmp_path, bounded, own="127.0.0.9") as (proxy, first),
+        ExitStack() as stack,
+    ):
+        clients = [
+            stack.enter_context(closing(connect(proxy, address)))
+            for address in OTHERS
+            for _ in range(most)
+        ]
+        guesser = stack.enter_context(closing(connect(proxy, "127.0.0.7")))
+        know(tmp_path)
+        with proxy.reloaded(first, bounded) as second:
+            for client in clients:
+                client.request("POST", "/f/slow", b"")
+            answers = [client.getresponse() for client in clients]
+            assert [answer.read() for answer in answers] == [b"slow"] * len(clients)
+            with proxy.reloaded(second, replace(bounded, asks_for_keys=True)) as third:
+                assert call(guesser, {"x-api-key": "wrong"})[0] == 401
+                assert "127.0.0.7 " in third.tell("show table wakeful_guesses")
