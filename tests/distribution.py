@@ -1,4 +1,4 @@
-"""How ``pytest -n 2`` shares the tests, so that its processes end together: file by file, and what
+"""How ``pytest -n 3`` shares the tests, so that its processes end together: file by file, and what
 takes longest begins. All that use the standing cluster are one share, so that there is one.
 
 What a file takes is in ``durations.json``, which ``make durations`` writes.

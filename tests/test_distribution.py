@@ -1,4 +1,4 @@
-"""What begins when two processes share the tests."""
+"""What begins when processes share the tests."""
 
 from __future__ import annotations
 
