@@ -280,7 +280,7 @@ def test_a_function_that_always_hangs_ends_the_process(made: Shell) -> None:
 
 def test_a_coroutine_that_waits_for_ever_ends_with_its_call(made: Shell) -> None:
     """It holds no worker, and no one else."""
-    with serving(made, declared("forever")) as run:
+    with serving(made, declared("forever", timeout_s=1.5)) as run:  # in which it is to answer, too
         hung = post(run, "forever", "hang")
         assert hung.status_code == 504
         assert "'forever'" in hung.text
