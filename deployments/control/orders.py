@@ -35,8 +35,8 @@ class HostOrders:
             other. Without any the host forgets all of its own.
         keep: functions that it is to load, if it has not, and to keep loaded.
         captures: what operators have ordered to be recorded, by function.
-        tell_all: its next report is to say what it has counted of all functions: the catalogue does
-            not know yet what that was before it began itself.
+        report_all: its next report is to say what it has counted of all functions: the catalogue
+            does not know yet what that was before it began itself.
     """
 
     peers: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class HostOrders:
     declare: tuple[FunctionDeclaration, ...] | None = None
     keep: tuple[str, ...] = ()
     captures: Mapping[str, Order] = field(default_factory=dict)
-    tell_all: bool = False
+    report_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from runtime.library.function_report import FunctionReport
 from runtime.system.crash.reports import CrashReport
-from runtime.system.telemetry.statistics import ToldStatistics
+from runtime.system.telemetry.statistics import StatisticsReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class HostReport:
     used_bytes: int | None = None
     budget_bytes: int | None = None
     metrics: str = ""
-    statistics: ToldStatistics = field(default_factory=ToldStatistics)
+    statistics: StatisticsReport = field(default_factory=StatisticsReport)
     haproxy: HaproxyReport | None = None
     machine: str = ""
 
@@ -75,7 +75,7 @@ class ReplicaReport:
     crashes: tuple[CrashReport, ...] = ()
     why: str = ""
     metrics: str = ""
-    statistics: ToldStatistics = field(default_factory=ToldStatistics)
+    statistics: StatisticsReport = field(default_factory=StatisticsReport)
     haproxy: HaproxyReport | None = None
 
 

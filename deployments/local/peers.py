@@ -37,8 +37,8 @@ from runtime.system.telemetry.recent import Traffic, merge_traffic
 from runtime.system.telemetry.recent_failures import RecentFailure, merge_failures
 from runtime.system.telemetry.statistics import (
     FunctionStatistics,
+    StatisticsReport,
     StatisticsTable,
-    ToldStatistics,
 )
 
 OWN_PREFIX: Final = "/-/process"
@@ -133,11 +133,11 @@ class Peers:
             )
             now, awake = time.monotonic(), Counter(mine.awake)
             counted = {name: one.to_list() for name, one in mine.counted.items()}
-            self._counts.keep("", ToldStatistics(counted, mine.age_s, is_whole=True), now)
+            self._counts.keep("", StatisticsReport(counted, mine.age_s, is_whole=True), now)
             for slot, answer in others.items():
                 if answer.status == 200 and slot in self._pools:
                     told = orjson.loads(answer.body)
-                    all_of_it = ToldStatistics(told["counts"], told["age_s"], is_whole=True)
+                    all_of_it = StatisticsReport(told["counts"], told["age_s"], is_whole=True)
                     # another process at this place has another port, and counts from nothing
                     self._counts.keep(f"{slot}:{self._pools[slot][0]}", all_of_it, now)
                     awake.update(told["loaded"])

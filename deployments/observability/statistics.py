@@ -18,7 +18,7 @@ from ray.serve.exceptions import RayServeException
 from deployments.observability.report_sending import Heartbeat
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import ProcessCounters
-from runtime.system.telemetry.statistics import FunctionStatistics, ToldStatistics
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsReport
 
 logger = logging.getLogger("wakeful.statistics")
 
@@ -63,7 +63,7 @@ class ClusterStatistics:
         try:
             async with asyncio.timeout(ANSWER_S), self._asking:
                 answer: dict[str, list[Any]] = await heartbeat.ask(
-                    "read_statistics", self._process, ToldStatistics.of(self._counters), name
+                    "read_statistics", self._process, StatisticsReport.of(self._counters), name
                 )
         except (RayServeException, RayError, TimeoutError) as error:
             logger.info("the catalogue does not answer: %s", error or "too slow")

@@ -66,7 +66,7 @@ from runtime.settings import Settings
 from runtime.system.messages import KnownPaths
 from runtime.system.telemetry.function_metrics import write_key_metrics
 from runtime.system.telemetry.key_counts import KeyCounts
-from runtime.system.telemetry.statistics import StatisticsTable, ToldStatistics
+from runtime.system.telemetry.statistics import StatisticsReport, StatisticsTable
 from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5
@@ -223,7 +223,7 @@ class Catalogue(DirectIngressTarget):
         of = report.name if isinstance(report, ReplicaReport) else ""
         orders = replace(orders, captures=self._captured.orders(of))
         if isinstance(orders, HostOrders):  # a replica tells all of its one function each time
-            orders = replace(orders, tell_all=not self._statistics.is_known(report.id))
+            orders = replace(orders, report_all=not self._statistics.is_known(report.id))
         return orders
 
     async def receive_captured(self, batch: CaptureBatch) -> None:
@@ -231,7 +231,7 @@ class Catalogue(DirectIngressTarget):
         self._captured.receive(batch)
 
     async def read_statistics(
-        self, process: str, told: ToldStatistics, name: str
+        self, process: str, told: StatisticsReport, name: str
     ) -> dict[str, list[Any]]:
         """By a deployment handle: what all processes have counted of a function, or, for an empty
         name, of each; ``told`` is what the asking process has counted until now.

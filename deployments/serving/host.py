@@ -58,7 +58,7 @@ from runtime.system.cores import usable_cores
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
-from runtime.system.telemetry.statistics import ToldStatistics
+from runtime.system.telemetry.statistics import StatisticsReport
 
 logger = logging.getLogger("wakeful.host")
 
@@ -233,7 +233,7 @@ class Host(DirectIngressTarget):
             # a process that hung may have ended after this one began
             self._crashes = find_crash_reports()
         functions, now = self._library.report(), time.monotonic()
-        statistics = ToldStatistics.of(
+        statistics = StatisticsReport.of(
             self._library.counters, 0.0 if has_metrics else self._reported_at
         )
         self._reported_at = now
@@ -270,7 +270,7 @@ class Host(DirectIngressTarget):
             self._declaring = asyncio.get_running_loop().create_task(
                 self._declare(orders.declare), name="declare"
             )
-        if orders.tell_all:
+        if orders.report_all:
             self._reported_at = 0.0
             self._on_change("")
         if self._router is not None:

@@ -55,7 +55,7 @@ from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.exports import Exports
-from runtime.system.telemetry.statistics import ToldStatistics
+from runtime.system.telemetry.statistics import StatisticsReport
 
 CALLEES: Final = "callees"
 """The key of ``user_config`` with the prefixes of the functions that it calls, by name."""
@@ -214,7 +214,7 @@ class Replica(DirectIngressTarget):
 
     def _make_report(self) -> ReplicaReport:
         report = self._reporter.make_report(self._crashes, self._http_caller.hop_ms)
-        return replace(report, statistics=ToldStatistics.of(self._counters))
+        return replace(report, statistics=StatisticsReport.of(self._counters))
 
     def _on_orders(self, orders: ReplicaOrders) -> None:
         mark_all_reported(self._crashes)

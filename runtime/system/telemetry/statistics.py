@@ -148,7 +148,7 @@ class FunctionStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldStatistics:
+class StatisticsReport:
     """What one process tells another of what it has counted, as plain data.
 
     Attributes:
@@ -192,7 +192,7 @@ def find_baseline(age_s: float, since_s: float, *, is_whole: bool) -> Baseline:
     """Return how a process is counted, by what it tells now.
 
     Args:
-        age_s, is_whole: as of ``ToldStatistics``.
+        age_s, is_whole: as of ``StatisticsReport``.
         since_s: seconds since that time. What a process tells is under way for milliseconds, by
             which it seems to be younger; it has served nothing so soon after it began.
     """
@@ -254,7 +254,7 @@ class StatisticsTable:
         for one in self._processes():
             one.before, one.is_known = dict(one.counted), False
 
-    def keep(self, process: str, told: ToldStatistics, now: float) -> None:
+    def keep(self, process: str, told: StatisticsReport, now: float) -> None:
         """A process has told what it has counted of some functions."""
         one = self._told.get(process) or self._silent.pop(process, None) or _ProcessStatistics()
         self._told[process], one.told_at = one, now

@@ -43,8 +43,8 @@ from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.statistics import (
     FunctionStatistics,
+    StatisticsReport,
     StatisticsTable,
-    ToldStatistics,
 )
 from tests.deployments.placement.placing import declaration
 from tests.deployments.placement.simulated_ray import run_in_simulated_time
@@ -147,7 +147,7 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     """Those that report, and the one that asks; of all functions that clients may call."""
     counters = ProcessCounters()
     count_call(counters, "f")
-    told = ToldStatistics.of(counters)
+    told = StatisticsReport.of(counters)
     functions = {
         name: SimpleNamespace(declaration=SimpleNamespace(part_of=part_of))
         for name, part_of in (("f", ""), ("g", ""), ("f.s", "f"))
@@ -291,7 +291,7 @@ def test_the_past_of_processes_is_no_traffic_of_a_catalogue_that_has_just_starte
 
         async def report(replica: ProcessCounters, name: str) -> None:
             told = ReplicaReport(
-                name, name, FunctionReport(), statistics=ToldStatistics.of(replica)
+                name, name, FunctionReport(), statistics=StatisticsReport.of(replica)
             )
             await Catalogue.receive_report(catalogue, told)
 

@@ -13,18 +13,18 @@ from runtime.system.telemetry.statistics import (
     ENDED_S,
     MOST_SILENT,
     FunctionStatistics,
+    StatisticsReport,
     StatisticsTable,
-    ToldStatistics,
     find_baseline,
 )
 
 
-def told(age_s: float = 0.0, *, is_whole: bool = True, **calls: int) -> ToldStatistics:
+def told(age_s: float = 0.0, *, is_whole: bool = True, **calls: int) -> StatisticsReport:
     """What a process tells of its functions."""
     functions = {
         name: FunctionStatistics(succeeded=count).to_list() for name, count in calls.items()
     }
-    return ToldStatistics(functions, age_s, is_whole)
+    return StatisticsReport(functions, age_s, is_whole)
 
 
 def later_calls(table: StatisticsTable) -> dict[str, int]:
@@ -72,7 +72,7 @@ def test_only_what_was_called_lately_is_told(clock) -> None:
         counters.of(name).calls.record(200, "", 0.1, None)
         counters.of(name).calls.answered_at = answered_at
     clock.advance(3.0)
-    some, every = ToldStatistics.of(counters, 6.0), ToldStatistics.of(counters)
+    some, every = StatisticsReport.of(counters, 6.0), StatisticsReport.of(counters)
     assert (list(some.functions), some.is_whole) == (["new"], False)
     assert (list(every.functions), every.is_whole) == (["old", "new"], True)
     assert 3.0 <= some.age_s <= every.age_s < 60.0
@@ -99,7 +99,7 @@ class Telling(NamedTuple):
 
     at: float
     process: str
-    told: ToldStatistics
+    told: StatisticsReport
 
 
 STORIES = {
