@@ -128,12 +128,11 @@ class Peers:
         """
 
         async def counts() -> ProcessCounts:
-            mine, others = await asyncio.gather(
-                own.counts(), self._ask(b"GET", CONSOLE_COUNTS, TELL_S)
-            )
-            now, awake = time.monotonic(), Counter(mine.awake)
-            counted = {name: one.to_list() for name, one in mine.counted.items()}
-            self._counts.keep("", StatisticsReport(counted, mine.age_s, is_whole=True), now)
+            assert own.report is not None
+            others = await self._ask(b"GET", CONSOLE_COUNTS, TELL_S)
+            now, mine = time.monotonic(), own.report()
+            self._counts.keep("", mine.statistics, now)
+            awake = Counter(mine.loaded)
             for slot, answer in others.items():
                 if answer.status == 200 and slot in self._pools:
                     told = orjson.loads(answer.body)

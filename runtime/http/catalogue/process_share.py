@@ -122,10 +122,10 @@ class OwnRoutes:
                 name: [one.to_list(), self._own.recent(name).to_wire()]
                 for name, one in (await self._own.statistics("")).items()
             }
-        if console is not None and path == CONSOLE_COUNTS:
-            own = await console.counts()
-            counts = {name: one.to_list() for name, one in own.counted.items()}
-            return {"counts": counts, "age_s": own.age_s, "loaded": list(own.awake)}
+        if console is not None and console.report is not None and path == CONSOLE_COUNTS:
+            own = console.report()
+            counts, age_s = own.statistics.functions, own.statistics.age_s
+            return {"counts": counts, "age_s": age_s, "loaded": own.loaded}
         if console is not None and path.startswith(CONSOLE_NEWS):
             news = await console.news(unquote(path.removeprefix(CONSOLE_NEWS)))
             failures = [one.to_list() for one in news.failures]

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from deployments.local.peers import Peers
-from runtime.http.catalogue.console.sources import ConsoleCounts, ProcessCounts
+from runtime.http.catalogue.console.sources import ConsoleCounts, CountsReport
 from runtime.http.catalogue.process_share import CatalogueSources
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsReport
 
 
 class Process:
@@ -47,29 +47,30 @@ class Process:
         writer.close()
 
 
-def test_what_a_process_counted_before_is_older_whenever_it_answers():
+def test_what_a_process_counted_before_is_earlier_whenever_it_answers():
     """Such as one that was busy when the history began; what a new one has counted is not."""
 
     async def main() -> None:
         old, new, nothing = Process(None, 60.0), Process(5, 0.0), Any
         mine = 100
 
-        async def count() -> ProcessCounts:
-            return ProcessCounts({"f": FunctionStatistics(succeeded=mine)}, {"f": 1}, age_s=60.0)
+        def report() -> CountsReport:
+            counts = {"f": FunctionStatistics(succeeded=mine).to_list()}
+            return CountsReport(StatisticsReport(counts, 60.0, is_whole=True), ["f"])
 
         own = CatalogueSources(
             *(nothing,) * 5,
-            console=ConsoleCounts(count, nothing),  # type: ignore[arg-type]
+            console=ConsoleCounts(nothing, nothing, report=report),  # type: ignore[arg-type]
         )
         peers = Peers(0, own, Path(), nothing, nothing)
         console = peers.sources().console
         assert console is not None
 
         async def later_calls() -> tuple[int, int]:
-            """Calls that are not older, and the processes that have the function loaded."""
+            """Calls that are not earlier, and the processes that have the function loaded."""
             told = await console.counts()
-            older = told.before.get("f", FunctionStatistics())
-            return told.counted["f"].succeeded - older.succeeded, told.awake["f"]
+            earlier = told.before.get("f", FunctionStatistics())
+            return told.counted["f"].succeeded - earlier.succeeded, told.awake["f"]
 
         async with old.served() as old_port, new.served() as new_port:
             peers.set_ports({0: 1, 1: old_port})

@@ -16,6 +16,7 @@ from runtime.http.catalogue.console.sources import (
     ConsoleCounts,
     ConsoleFacts,
     ConsoleSources,
+    CountsReport,
     DeclaredDetails,
     FunctionNews,
     ProcessCounts,
@@ -24,7 +25,7 @@ from runtime.http.catalogue.console.sources import (
 from runtime.http.catalogue.process_share import CatalogueSources
 from runtime.library.library import FunctionLibrary
 from runtime.system.cores import usable_cores
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsReport
 
 MOST_DECISIONS: Final = 50
 """Changes of a function's state that are remembered, as many as a cluster remembers decisions."""
@@ -110,18 +111,21 @@ class LibraryConsole:
     @property
     def own(self) -> ConsoleCounts:
         """What this process says."""
-        return ConsoleCounts(self._counts, self._news)
+        return ConsoleCounts(self._counts, self._news, report=self._report)
 
     async def _news(self, name: str) -> FunctionNews:
         decisions = () if self._log is None else self._log.of(name)
         return FunctionNews(decisions, self._library.failures.of(name))
 
     async def _counts(self) -> ProcessCounts:
-        library = self._library
-        counted = {one.name: FunctionStatistics.of(one) for one in library.counters}
-        loaded = [entry.name for entry in library.entries if entry.function is not None]
-        age_s = time.monotonic() - library.counters.began_at
-        return ProcessCounts(counted, dict.fromkeys(loaded, 1), age_s=age_s)
+        counted = {one.name: FunctionStatistics.of(one) for one in self._library.counters}
+        return ProcessCounts(counted, dict.fromkeys(self._loaded(), 1))
+
+    def _report(self) -> CountsReport:
+        return CountsReport(StatisticsReport.of(self._library.counters), self._loaded())
+
+    def _loaded(self) -> list[str]:
+        return [entry.name for entry in self._library.entries if entry.function is not None]
 
     def join(self, told: CatalogueSources) -> Console:
         """Return the console.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from runtime.http.catalogue.console.shapes import Decision, LogLine, Machine, ShownServer
 from runtime.system.telemetry.recent_failures import RecentFailure
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsReport
 
 if TYPE_CHECKING:
     from runtime.declaration.function_spec import FunctionSpec
@@ -75,20 +75,31 @@ class ConsoleFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProcessCounts:
-    """What processes have counted, or one of them.
+    """What all processes have counted together.
 
     Attributes:
         counted: of functions that have counted anything.
         awake: processes that have a function loaded, of those that any has.
         before: what of ``counted`` is older than the history. A process may tell it late: it did
             not answer, or tells most often only what was called lately.
-        age_s: of one process: seconds since it began to count.
     """
 
     counted: Mapping[str, FunctionStatistics]
     awake: Mapping[str, int]
     before: Mapping[str, FunctionStatistics] = field(default_factory=dict)
-    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CountsReport:
+    """What one of several processes reports to the one that adds it up.
+
+    Attributes:
+        statistics: of all functions that have counted anything.
+        loaded: the functions that it has loaded.
+    """
+
+    statistics: StatisticsReport
+    loaded: Sequence[str]
 
 
 def _begin_nothing() -> None:
@@ -104,12 +115,14 @@ class ConsoleCounts:
         news: of one function.
         keeps_history: whether this is the process that keeps it, also while no page is open.
         begin: a history begins anew: what was counted until now is ``before``.
+        report: of one process: what it reports to another that adds it up; None: these are several.
     """
 
     counts: Callable[[], Awaitable[ProcessCounts]]
     news: Callable[[str], Awaitable[FunctionNews]]
     keeps_history: Callable[[], bool] = lambda: True
     begin: Callable[[], None] = _begin_nothing
+    report: Callable[[], CountsReport] | None = None
 
 
 @dataclass(frozen=True, slots=True)
