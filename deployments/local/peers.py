@@ -140,7 +140,7 @@ class Peers:
                     # another process at this place has another port, and counts from nothing
                     self._counts.keep(f"{slot}:{self._pools[slot][0]}", all_of_it, now)
                     awake.update(told["loaded"])
-            return ProcessCounts(self._counts.all(), awake, self._counts.before())
+            return ProcessCounts(self._counts.all(), awake, self._counts.earlier())
 
         async def news(name: str) -> FunctionNews:
             path = CONSOLE_NEWS + quote(name, safe="")

@@ -192,6 +192,8 @@ class Catalogue(DirectIngressTarget):
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
         declarations = unpack_functions(unpack_config(user_config["functions"]))
+        # first of all: reports come meanwhile, of functions that there are again
+        self._statistics.declare(declaration.name for declaration in declarations)
         await self._controller.declare(declarations, user_config["held"])
         self._publisher.notify_declared()
         self._paths = KnownPaths(one.url for one in declarations if not one.part_of)
@@ -199,7 +201,6 @@ class Catalogue(DirectIngressTarget):
         named = [one.secrets for one in declarations if "task" in one.args]
         await secret_store.fetch_into(self._secrets, named)
         await self._captured.declare(declarations)
-        self._statistics.declare(declaration.name for declaration in declarations)
         if self._console is not None:
             self._console.declare(declaration.name for declaration in declarations)
         await self._repository.tell_policies()
@@ -231,12 +232,12 @@ class Catalogue(DirectIngressTarget):
         self._captured.receive(batch)
 
     async def read_statistics(
-        self, process: str, told: StatisticsReport, name: str
+        self, process: str, report: StatisticsReport, name: str
     ) -> dict[str, list[Any]]:
         """By a deployment handle: what all processes have counted of a function, or, for an empty
-        name, of each; ``told`` is what the asking process has counted until now.
+        name, of each; ``report`` is what the asking process has counted until now.
         """
-        self._statistics.keep(process, told, time.monotonic())
+        self._statistics.keep(process, report, time.monotonic())
         states = self._controller.placement.functions
         names = [name] if name else [one for one in states if not states[one].declaration.part_of]
         return {one: self._statistics.of(one).to_list() for one in names}

@@ -124,7 +124,7 @@ class ClusterConsole:
                 describe=self._describe,
                 poll_s=lambda: MOVING_POLL_S if placement.is_moving else POLL_S,
             ),
-            time.time(),  # the table tells what is older, so the first call that it knows is shown
+            time.time(),  # the table says what is earlier: the first call that it knows is shown
         )
 
     def receive_report(self, report: ProcessReport) -> None:
@@ -161,7 +161,7 @@ class ClusterConsole:
         return ProcessCounts(
             {name: one for name, one in table.all().items() if name in states},
             count_loaded(states.values()),
-            table.before(),
+            table.earlier(),
         )
 
     async def _news(self, name: str) -> FunctionNews:

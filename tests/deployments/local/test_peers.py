@@ -69,7 +69,7 @@ def test_what_a_process_counted_before_is_earlier_whenever_it_answers():
         async def later_calls() -> tuple[int, int]:
             """Calls that are not earlier, and the processes that have the function loaded."""
             told = await console.counts()
-            earlier = told.before.get("f", FunctionStatistics())
+            earlier = told.earlier.get("f", FunctionStatistics())
             return told.counted["f"].succeeded - earlier.succeeded, told.awake["f"]
 
         async with old.served() as old_port, new.served() as new_port:

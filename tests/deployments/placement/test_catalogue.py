@@ -163,6 +163,34 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     assert counts == {"f": 2, "g": 0}
 
 
+@pytest.mark.anyio
+async def test_a_function_that_is_declared_again_is_counted_at_once(anyio_backend, tmp_path):
+    """Hosts report of it, and are asked for its statistics, while the controller declares it."""
+    table, counters = StatisticsTable(0.0), ProcessCounters()
+    for names in (["f"], []):
+        table.declare(names)
+    count_call(counters, "f")
+
+    async def declare(*of: object) -> None:
+        table.keep("host", StatisticsReport.of(counters), time.monotonic())
+
+    async def nothing(*of: object) -> None:
+        """Of all else nothing is asked here."""
+
+    declaring = SimpleNamespace(
+        _controller=SimpleNamespace(declare=declare),
+        _secrets=Settings(root=tmp_path, models=tmp_path).secrets,
+        _captured=SimpleNamespace(declare=nothing),
+        _statistics=table,
+        _console=None,
+        _publisher=SimpleNamespace(notify_declared=lambda: None),
+        _repository=SimpleNamespace(tell_policies=nothing),
+    )
+    functions = pack_config([declaration().to_dict()])
+    await Catalogue.reconfigure(declaring, {"functions": functions, "held": []})
+    assert table.of("f").succeeded == 1
+
+
 def test_a_catalogue_that_has_just_started_shows_what_is_loaded():
     """It took the place of one that died: hosts report to it once a second, and until then all their
     functions would be shown as asleep.

@@ -91,7 +91,7 @@ class ConsoleFeed:
     Args:
         sources: where it has that from.
         began: seconds since the epoch of a time at which nothing was counted yet that the sources
-            do not call older; None: it is not known what there was.
+            do not call earlier; None: it is not known what there was.
         clock: seconds since the epoch.
 
     Attributes:
@@ -358,7 +358,7 @@ class ConsoleFeed:
             self._begin_again(now)
             return {}
         told = await self._sources.told.counts()
-        over = self.history.look(now, told.counted, told.awake, told.before)
+        over = self.history.look(now, told.counted, told.awake, told.earlier)
         self._errors = self.history.errors_of_last_minute()  # also for a page that opens next
         return over
 

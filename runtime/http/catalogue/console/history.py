@@ -78,12 +78,12 @@ class Counts(NamedTuple):
         """Return what was counted after that; nothing where a count has become less."""
         if self == before:
             return NOTHING
-        earlier = before.seconds or (0,) * len(self.seconds)
+        buckets = before.seconds or (0,) * len(self.seconds)
         errors = {code: count - before.errors.get(code, 0) for code, count in self.errors.items()}
         return Counts(
             max(0, self.calls - before.calls),
             {code: count for code, count in errors.items() if count > 0},
-            tuple(max(0, now - then) for now, then in zip(self.seconds, earlier, strict=False)),
+            tuple(max(0, now - then) for now, then in zip(self.seconds, buckets, strict=False)),
             max(0, self.batches - before.batches),
             max(0, self.batch_rows - before.batch_rows),
             max(0, self.wakes - before.wakes),
@@ -261,7 +261,7 @@ class CountHistory:
         at: float,
         counted: Mapping[str, FunctionStatistics],
         awake: Mapping[str, int],
-        older: Mapping[str, FunctionStatistics] = MappingProxyType({}),
+        earlier: Mapping[str, FunctionStatistics] = MappingProxyType({}),
     ) -> dict[int, float]:
         """Take the counts of a look. Return of which lengths steps are over now that were not
         before, in seconds, and when the first of those steps began.
@@ -271,13 +271,13 @@ class CountHistory:
                 been there before.
             counted: of functions that have counted anything.
             awake: processes that have a function loaded, of those that any has.
-            older: what of ``counted`` was before the history, as far as it is heard of now: no
+            earlier: what of ``counted`` was before the history, as far as it is heard of now: no
                 traffic, whenever it comes.
         """
         if not self.has_begun:
             self.has_begun = at >= self.begins_at
             self._looked_at = dict.fromkeys(LENGTHS, at)
-            self._before = _count(counted, older)
+            self._before = _count(counted, earlier)
             return {}
         over = {
             step_s: float(before // step_s * step_s)
@@ -286,7 +286,7 @@ class CountHistory:
         }
         if not over:
             return {}
-        counts = _count(counted, older)
+        counts = _count(counted, earlier)
         for name in counts.keys() | awake.keys():
             self._begin(name, counts.get(name, NOTHING), awake.get(name, 0))
         for step_s in over:
@@ -398,12 +398,12 @@ class CountHistory:
 
 
 def _count(
-    counted: Mapping[str, FunctionStatistics], older: Mapping[str, FunctionStatistics]
+    counted: Mapping[str, FunctionStatistics], earlier: Mapping[str, FunctionStatistics]
 ) -> dict[str, Counts]:
     """Return what was counted of each function since the history began."""
     counts = {name: Counts.of(one) for name, one in counted.items()}
-    for name in counts.keys() & older.keys():
-        counts[name] = counts[name].since(Counts.of(older[name]))
+    for name in counts.keys() & earlier.keys():
+        counts[name] = counts[name].since(Counts.of(earlier[name]))
     return counts
 
 

@@ -80,13 +80,13 @@ class ProcessCounts:
     Attributes:
         counted: of functions that have counted anything.
         awake: processes that have a function loaded, of those that any has.
-        before: what of ``counted`` is older than the history. A process may tell it late: it did
+        earlier: what of ``counted`` is earlier than the history. A process may tell it late: it did
             not answer, or tells most often only what was called lately.
     """
 
     counted: Mapping[str, FunctionStatistics]
     awake: Mapping[str, int]
-    before: Mapping[str, FunctionStatistics] = field(default_factory=dict)
+    earlier: Mapping[str, FunctionStatistics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class ConsoleCounts:
         counts: now.
         news: of one function.
         keeps_history: whether this is the process that keeps it, also while no page is open.
-        begin: a history begins anew: what was counted until now is ``before``.
+        begin: a history begins anew: what was counted until now is ``earlier``.
         report: of one process: what it reports to another that adds it up; None: these are several.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -15,12 +16,12 @@ from runtime.system.telemetry.statistics import (
     FunctionStatistics,
     StatisticsReport,
     StatisticsTable,
-    find_baseline,
+    has_earlier_counts,
 )
 
 
-def told(age_s: float = 0.0, *, is_whole: bool = True, **calls: int) -> StatisticsReport:
-    """What a process tells of its functions."""
+def report(age_s: float = 0.0, *, is_whole: bool = True, **calls: int) -> StatisticsReport:
+    """What a process reports of its functions."""
     functions = {
         name: FunctionStatistics(succeeded=count).to_list() for name, count in calls.items()
     }
@@ -28,25 +29,25 @@ def told(age_s: float = 0.0, *, is_whole: bool = True, **calls: int) -> Statisti
 
 
 def later_calls(table: StatisticsTable) -> dict[str, int]:
-    """Calls by function that are not older than the table's time, of those that had any."""
-    before = table.before()
+    """Calls by function that are not earlier than the table's time, of those that had any."""
+    earlier = table.earlier()
     found = {
-        name: one.succeeded - before.get(name, FunctionStatistics()).succeeded
+        name: one.succeeded - earlier.get(name, FunctionStatistics()).succeeded
         for name, one in table.all().items()
     }
     return {name: calls for name, calls in found.items() if calls}
 
 
 def test_what_ended_processes_counted_stays() -> None:
-    """And what a process tells again takes the place of what it told."""
+    """And what a process reports again takes the place of what it reported."""
     table = StatisticsTable(0.0)
-    table.keep("a", told(f=1), 0.0)
-    table.keep("a", told(f=2), 1.0)
-    table.keep("b", told(f=4), 1.0)
+    table.keep("a", report(f=1), 0.0)
+    table.keep("a", report(f=2), 1.0)
+    table.keep("b", report(f=4), 1.0)
     assert table.of("f").succeeded == 6
-    table.keep("b", told(), 2.0 + ENDED_S)
+    table.keep("b", report(), 2.0 + ENDED_S)
     assert table.of("f").succeeded == 6
-    table.keep("c", told(f=1), 3.0 + ENDED_S)
+    table.keep("c", report(f=1), 3.0 + ENDED_S)
     assert table.of("f").succeeded == 7
     assert table.all()["f"] == table.of("f")
     table.declare(["g"])
@@ -56,12 +57,12 @@ def test_what_ended_processes_counted_stays() -> None:
 def test_a_process_that_was_silent_has_not_counted_twice() -> None:
     """Whatever others have ended meanwhile, up to a bound; what these have counted stays."""
     table = StatisticsTable(0.0)
-    table.keep("a", told(f=2), 0.0)
+    table.keep("a", report(f=2), 0.0)
     for n in range(MOST_SILENT + 3):
-        table.keep(f"b{n}", told(f=1), 0.0)
-    table.keep("c", told(), 1.0 + ENDED_S)
+        table.keep(f"b{n}", report(f=1), 0.0)
+    table.keep("c", report(), 1.0 + ENDED_S)
     assert table.of("f").succeeded == MOST_SILENT + 5
-    table.keep(f"b{MOST_SILENT + 2}", told(f=4), 2.0 + ENDED_S)
+    table.keep(f"b{MOST_SILENT + 2}", report(f=4), 2.0 + ENDED_S)
     assert table.of("f").succeeded == MOST_SILENT + 8
 
 
@@ -79,86 +80,125 @@ def test_only_what_was_called_lately_is_told(clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age_s", "since_s", "is_whole", "has_past", "is_known"),
-    [
-        (10.0, 10.1, False, False, True),
-        (10.0, 10.0, False, False, True),
-        (10.1, 10.0, False, True, False),
-        (10.1, 10.0, True, True, True),
-        (math.inf, 10.0, False, True, False),
-        (math.inf, 10.0, True, True, True),
-    ],
+    ("age_s", "since_s", "has_earlier"),
+    [(10.0, 10.1, False), (10.0, 10.0, False), (10.1, 10.0, True), (math.inf, 10.0, True)],
 )
-def test_what_is_of_the_time_before(age_s, since_s, is_whole, has_past, is_known):
-    """Nothing that a younger process tells; of an older one, all until it has told the whole."""
-    assert find_baseline(age_s, since_s, is_whole=is_whole) == (has_past, is_known)
+def test_only_what_is_older_than_a_time_has_counted_before_it(age_s, since_s, has_earlier):
+    """And one that does not say how old it is."""
+    assert has_earlier_counts(age_s, since_s) is has_earlier
 
 
-class Telling(NamedTuple):
-    """Something that a process tells, at a time of its table, which begins at 0."""
+@pytest.mark.parametrize(
+    ("age_s", "is_whole", "is_known"),
+    [(9.0, False, True), (11.0, False, False), (11.0, True, True)],
+)
+def test_what_a_process_had_counted_is_known(age_s, is_whole, is_known):
+    """Of one that is younger than the table, and of one that has reported all of it."""
+    table = StatisticsTable(0.0)
+    table.keep("a", report(age_s, is_whole=is_whole, f=1), 10.0)
+    assert table.is_known("a") is is_known
+    assert not table.is_known("b")
+
+
+class Received(NamedTuple):
+    """A report of a process, at a time of its table, which begins at 0."""
 
     at: float
     process: str
-    told: StatisticsReport
+    report: StatisticsReport
 
 
 STORIES = {
     "a host that tells most often what was called lately": (
         [
-            Telling(0.5, "a", told(900.0, is_whole=False, f=51)),
-            Telling(1.5, "a", told(901.0, f=52, g=70, h=5)),
-            Telling(2.5, "a", told(902.0, is_whole=False, f=53, g=72)),
+            Received(0.5, "a", report(900.0, is_whole=False, f=51)),
+            Received(1.5, "a", report(901.0, f=52, g=70, h=5)),
+            Received(2.5, "a", report(902.0, is_whole=False, f=53, g=72)),
         ],
         {"f": 1, "g": 2},
     ),
     "one that does not tell the whole yet": (
         [
-            Telling(1.0, "a", told(900.0, is_whole=False, f=51)),
-            Telling(3.0, "a", told(902.0, is_whole=False, g=70, f=52)),
+            Received(1.0, "a", report(900.0, is_whole=False, f=51)),
+            Received(3.0, "a", report(902.0, is_whole=False, g=70, f=52)),
         ],
         {},
     ),
     "a function that was not called before": (
         [
-            Telling(1.0, "a", told(900.0, f=51)),
-            Telling(60.0, "a", told(959.0, is_whole=False, new=1)),
+            Received(1.0, "a", report(900.0, f=51)),
+            Received(60.0, "a", report(959.0, is_whole=False, new=1)),
         ],
         {"new": 1},
     ),
     "a second host that is heard of much later": (
         [
-            Telling(1.0, "a", told(900.0, f=51)),
-            Telling(30.0, "b", told(900.0, is_whole=False, g=9)),
-            Telling(31.0, "b", told(901.0, f=700, g=10)),
-            Telling(32.0, "b", told(902.0, is_whole=False, f=703)),
+            Received(1.0, "a", report(900.0, f=51)),
+            Received(30.0, "b", report(900.0, is_whole=False, g=9)),
+            Received(31.0, "b", report(901.0, f=700, g=10)),
+            Received(32.0, "b", report(902.0, is_whole=False, f=703)),
         ],
         {"f": 3},
     ),
     "a process that began later": (
         [
-            Telling(1.0, "a", told(900.0, f=51)),
-            Telling(9.0, "b", told(9.0, is_whole=False, f=4)),
+            Received(1.0, "a", report(900.0, f=51)),
+            Received(9.0, "b", report(9.0, is_whole=False, f=4)),
         ],
         {"f": 4},
     ),
     "one that was silent, and is not added up with those that are gone": (
         [
-            Telling(1.0, "a", told(900.0, f=51)),
-            Telling(100.0, "b", told(1.0)),
-            Telling(101.0, "a", told(1000.0, is_whole=False, f=55)),
+            Received(1.0, "a", report(900.0, f=51)),
+            Received(100.0, "b", report(1.0)),
+            Received(101.0, "a", report(1000.0, is_whole=False, f=55)),
         ],
         {"f": 4},
+    ),
+    "a function that left its process, and counts from nothing when it comes back": (
+        [
+            Received(1.0, "a", report(900.0, f=500)),
+            Received(2.0, "a", report(901.0, is_whole=False, f=520)),
+            Received(60.0, "a", report(959.0, f=0)),
+            Received(61.0, "a", report(960.0, is_whole=False, f=30)),
+        ],
+        {"f": 30},
+    ),
+    "another process's calls of it": (
+        [
+            Received(1.0, "a", report(900.0, f=500)),
+            Received(2.0, "b", report(1.0, f=7)),
+            Received(3.0, "a", report(902.0, f=0)),
+        ],
+        {"f": 7},
+    ),
+    "a process that began about when one was added up with those that are gone": (
+        [
+            *(Received(2.0, f"p{n}", report(1.0)) for n in range(MOST_SILENT + 1)),
+            Received(3.0 + ENDED_S, "other", report(1.0)),
+            Received(3.5 + ENDED_S, "new", report(1.0, is_whole=False, f=1)),
+            Received(4.5 + ENDED_S, "new", report(2.0, f=3)),
+        ],
+        {"f": 3},
+    ),
+    "one that is added up after a time that is later than its last report": (
+        [
+            *(Received(2.0, f"p{n}", report(1.0, f=1)) for n in range(MOST_SILENT)),
+            Received(1.0, "first", report(0.5, f=1)),
+            Received(3.0 + ENDED_S, "other", report(1.0)),
+        ],
+        {"f": MOST_SILENT + 1},
     ),
 }
 
 
-@pytest.mark.parametrize(("tellings", "calls"), STORIES.values(), ids=STORIES)
+@pytest.mark.parametrize(("received", "calls"), STORIES.values(), ids=STORIES)
 def test_what_was_counted_before_is_not_counted_after(
-    tellings: Sequence[Telling], calls: dict[str, int]
+    received: Sequence[Received], calls: dict[str, int]
 ):
     """Whenever a process tells it, and whatever it tells first."""
     table = StatisticsTable(0.0)
-    for at, process, one in tellings:
+    for at, process, one in received:
         table.keep(process, one, at)
     assert later_calls(table) == calls
 
@@ -169,15 +209,15 @@ def test_a_process_that_was_taken_for_one_that_is_gone_is_not_counted_twice():
     """
     table = StatisticsTable(0.0)
     for n in range(MOST_SILENT + 1):
-        table.keep(f"p{n}", told(1.0, f=40), 2.0)
-    table.keep("other", told(1.0), 3.0 + ENDED_S)
+        table.keep(f"p{n}", report(1.0, f=40), 2.0)
+    table.keep("other", report(1.0), 3.0 + ENDED_S)
     calls = {"f": 40 * (MOST_SILENT + 1)}
     assert later_calls(table) == calls
-    table.keep("p0", told(3.0 + ENDED_S, is_whole=False, f=45), 4.0 + ENDED_S)
+    table.keep("p0", report(3.0 + ENDED_S, is_whole=False, f=45), 4.0 + ENDED_S)
     assert later_calls(table) == calls
     assert not table.is_known("p0")
-    table.keep("p0", told(4.0 + ENDED_S, f=46), 5.0 + ENDED_S)
-    table.keep("p0", told(5.0 + ENDED_S, is_whole=False, f=47), 6.0 + ENDED_S)
+    table.keep("p0", report(4.0 + ENDED_S, f=46), 5.0 + ENDED_S)
+    table.keep("p0", report(5.0 + ENDED_S, is_whole=False, f=47), 6.0 + ENDED_S)
     assert later_calls(table) == {"f": calls["f"] + 1}
 
 
@@ -185,35 +225,164 @@ def test_what_is_older_stays_so_when_its_process_is_gone():
     """Its counts of before go the way of all its counts."""
     table = StatisticsTable(0.0)
     for n in range(MOST_SILENT + 2):
-        table.keep(f"p{n}", told(900.0, f=40), 2.0)
-        table.keep(f"p{n}", told(901.0, is_whole=False, f=41), 3.0)
-    table.keep("other", told(1.0), 4.0 + ENDED_S)
+        table.keep(f"p{n}", report(900.0, f=40), 2.0)
+        table.keep(f"p{n}", report(901.0, is_whole=False, f=41), 3.0)
+    table.keep("other", report(1.0), 4.0 + ENDED_S)
     assert table.of("f").succeeded == 41 * (MOST_SILENT + 2)
     assert later_calls(table) == {"f": MOST_SILENT + 2}
 
 
 def test_a_time_that_begins_anew():
-    """What was counted until then is older; also of a process that tells of it later."""
+    """What was counted until then is earlier, of processes that are silent or gone, too; also of one
+    that reports it later.
+    """
     table = StatisticsTable(0.0)
-    table.keep("a", told(1.0, f=40), 2.0)
-    table.keep("quiet", told(1.0, f=10), 2.0)
+    for n in range(MOST_SILENT + 1):
+        table.keep(f"p{n}", report(1.0, g=1), 1.0)
+    table.keep("quiet", report(1.0, f=10), 90.0)
+    table.keep("a", report(1.0, f=40), 90.0)
+    assert later_calls(table) == {"f": 50, "g": MOST_SILENT + 1}
     table.begin(100.0)
     assert later_calls(table) == {}
-    table.keep("a", told(100.0, is_whole=False, f=43), 101.0)
-    table.keep("a", told(101.0, f=44), 102.0)
-    table.keep("quiet", told(120.0, f=500), 121.0)
-    table.keep("quiet", told(121.0, f=501), 122.0)
-    table.keep("new", told(3.0, f=2), 122.0)
+    table.keep("a", report(100.0, is_whole=False, f=43), 101.0)
+    table.keep("a", report(101.0, f=44), 102.0)
+    table.keep("quiet", report(120.0, f=500), 121.0)
+    table.keep("quiet", report(121.0, f=501), 122.0)
+    table.keep("new", report(3.0, f=2), 122.0)
     assert later_calls(table) == {"f": 3}
 
 
-def test_a_function_that_is_gone_leaves_nothing_for_the_next_of_its_name():
-    """A host that does not know yet tells of it once more."""
+def test_a_time_does_not_go_back_when_a_process_is_taken_for_one_that_is_gone():
+    """It reported last before the time began anew."""
     table = StatisticsTable(0.0)
-    table.keep("a", told(1.0, f=40, g=1), 2.0)
+    for n in range(MOST_SILENT + 1):
+        table.keep(f"p{n}", report(1.0), 2.0)
+    table.begin(20.0)
+    table.keep("other", report(1.0), 3.0 + ENDED_S)
+    table.keep("late", report(30.0, f=9), 45.0)  # began at 15
+    assert later_calls(table) == {}
+
+
+def test_a_function_that_is_gone_leaves_nothing_for_the_next_of_its_name():
+    """A host that does not know yet reports of it once more."""
+    table = StatisticsTable(0.0)
+    table.declare(["f", "g"])
+    table.keep("a", report(900.0, f=40, g=1), 2.0)
+    table.keep("a", report(901.0, f=42, g=2), 3.0)
     table.declare(["g"])
-    table.keep("a", told(2.0, f=41, g=1), 3.0)
+    table.keep("a", report(902.0, f=43, g=2), 4.0)
+    assert table.of("f").succeeded == 0
     table.declare(["f", "g"])
     assert later_calls(table) == {"g": 1}
-    table.keep("a", told(9.0, is_whole=False, f=2), 10.0)
+    table.keep("a", report(909.0, is_whole=False, f=2), 10.0)
     assert later_calls(table) == {"f": 2, "g": 1}
+
+
+def test_a_new_function_is_counted_as_soon_as_a_host_has_it():
+    """While `up` adds it the host is told of it, and asked for its statistics, before the table
+    is."""
+    table = StatisticsTable(0.0)
+    table.declare(["f"])
+    table.keep("a", report(1.0, f=1, g=3), 2.0)
+    assert table.of("g").succeeded == 3
+    table.declare(["f", "g"])
+    assert later_calls(table) == {"f": 1, "g": 3}
+
+
+def test_what_was_not_called_since_is_not_added_up_again(monkeypatch):
+    """Hosts report all of hundreds of functions each five seconds; the time of the last call is
+    another at each reading, by what two clocks differ.
+    """
+    table, sums = StatisticsTable(0.0), 0
+    add = FunctionStatistics.__add__
+
+    def count_sums(one: FunctionStatistics, other: FunctionStatistics) -> FunctionStatistics:
+        nonlocal sums
+        sums += 1
+        return add(one, other)
+
+    monkeypatch.setattr(FunctionStatistics, "__add__", count_sums)
+    for n in range(3):
+        counted = FunctionStatistics(succeeded=5, last_at=1000.0 + n / 1e7).to_list()
+        table.keep("a", StatisticsReport({"f": counted, "g": counted}, 1.0, is_whole=True), n)
+        assert table.all()["f"].succeeded == 5
+        assert sums == 2
+    for change in (
+        lambda: table.keep("a", report(1.0, f=6), 3.0),
+        lambda: table.keep("b", report(1.0, f=7, h=1), 3.0),
+        lambda: table.declare(["f", "g"]),
+        lambda: (table.keep("b", report(1.0, h=2, k=1), 4.0), table.declare(["f", "g"])),
+    ):
+        change()
+        assert {name: table.of(name).succeeded for name in table.all()} == {
+            name: one.succeeded for name, one in table.all().items()
+        }
+    assert {name: one.succeeded for name, one in table.all().items()} == {"f": 13, "g": 5}
+
+
+def test_the_sum_of_earlier_counts_is_made_when_they_change(monkeypatch):
+    """It is asked for at each look, and changes as a rule when a process is heard of first."""
+    table, sums = StatisticsTable(0.0), 0
+
+    def add(one: FunctionStatistics, other: FunctionStatistics) -> FunctionStatistics:
+        nonlocal sums
+        sums += 1
+        return replace(one, succeeded=one.succeeded + other.succeeded)
+
+    monkeypatch.setattr(FunctionStatistics, "__add__", add)
+    table.keep("a", report(900.0, f=40), 1.0)
+    table.keep("b", report(900.0, f=2), 1.0)
+    assert table.earlier()["f"].succeeded == 42
+    assert sums == 1
+    table.keep("a", report(901.0, f=41), 2.0)
+    assert table.earlier()["f"].succeeded == 42
+    assert sums == 1
+    for change, calls in (
+        (lambda: table.keep("a", report(902.0, f=30), 3.0), 32),
+        (lambda: table.keep("c", report(900.0, f=5), 3.0), 37),
+        (lambda: table.begin(4.0), 37),
+        (lambda: table.declare(["g"]), None),
+    ):
+        before = table.earlier()
+        change()
+        found = table.earlier().get("f")
+        assert found is None if calls is None else found.succeeded == calls
+        assert table.earlier() is not before
+
+
+COUNTED = FunctionStatistics(
+    succeeded=500,
+    failed=9,
+    total_s=50.0,
+    batches={1: (100, 3.0), 8: (50, 9.0)},
+    last_at=1000.0,
+    seconds=(300, 200),
+    errors={"bad_request": 6, "timeout": 3},
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "held"),
+    [
+        (COUNTED + COUNTED, COUNTED),
+        (replace(COUNTED, last_at=5.0), COUNTED),
+        (FunctionStatistics(), FunctionStatistics(last_at=1000.0)),
+        (
+            replace(COUNTED, succeeded=600, failed=1, total_s=60.0),
+            replace(COUNTED, failed=1),
+        ),
+        # stages of another version count their batches from nothing
+        (
+            replace(COUNTED, succeeded=600, batches={8: (2, 9.5), 4: (1, 1.0)}),
+            replace(COUNTED, batches={8: (2, 9.0)}),
+        ),
+        (replace(COUNTED, seconds=(1, 999)), replace(COUNTED, seconds=(1, 200))),
+        (
+            replace(COUNTED, errors={"timeout": 1, "hung": 5}),
+            replace(COUNTED, errors={"timeout": 1}),
+        ),
+    ],
+)
+def test_no_count_is_more_than_the_other(limit, held):
+    """Each by itself."""
+    assert COUNTED.at_most(limit) == held

@@ -72,7 +72,7 @@ class Server:
         self.counts = 0
         self.states = {"f": "asleep", "g": "asleep"}
         self.counted = {"f": FunctionStatistics()}
-        self.before: dict[str, FunctionStatistics] = {}
+        self.earlier: dict[str, FunctionStatistics] = {}
         self.keeps_history = True
         self.lines: list[LogLine] = []
         self.may_read = threading.Event()
@@ -98,10 +98,10 @@ class Server:
 
     async def _counts(self) -> Any:
         self.counts += 1
-        return ProcessCounts(dict(self.counted), {}, dict(self.before))
+        return ProcessCounts(dict(self.counted), {}, dict(self.earlier))
 
     def _begin(self) -> None:
-        self.before = dict(self.counted)
+        self.earlier = dict(self.counted)
 
     async def _news(self, _: str) -> FunctionNews:
         return FunctionNews()
@@ -198,7 +198,7 @@ def test_a_clock_that_is_set_back_begins_a_history_anew():
         assert (await told(stream, "closing")) == {"is_moving": True}
         feed.forget(stream)
         stream = await feed.open(None, "f")
-        assert server.before == server.counted
+        assert server.earlier == server.counted
         counts, server.now = server.counts, server.now + SHORT_S
         feed.notify_changed()
         async with asyncio.timeout(PATIENCE_S):
@@ -293,7 +293,7 @@ def test_a_history_that_is_kept_elsewhere_has_begun_when_it_is_kept_here():
         server.counted = {"f": FunctionStatistics(succeeded=9)}
         server.now += SHORT_S
         async with asyncio.timeout(PATIENCE_S):
-            while server.before != server.counted:
+            while server.earlier != server.counted:
                 await asyncio.sleep(0)
         assert not server.counts
         await feed.close()
