@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from dataclasses import fields, is_dataclass
 
 import pytest
 
+from deployments.control.declarations import FunctionDeclaration
 from deployments.control.orders import HostOrders, QuarantineOrder, ReplicaOrders
-from deployments.control.process_reports import HostReport, ReplicaReport
+from deployments.control.process_reports import HaproxyReport, HostReport, ReplicaReport
+from deployments.ray_support.state_dir import WIRE
 from runtime.execution.loader import DeviceReport
 from runtime.library.capture.captures import Order
 from runtime.library.cold_start import ColdStart
 from runtime.library.function_report import FunctionReport
+from runtime.system.crash.reports import CrashReport
 from runtime.system.telemetry.recent import Traffic
+from runtime.system.telemetry.recent_failures import RecentFailure
+from runtime.system.telemetry.statistics import SUMS, FunctionStatistics, StatisticsReport
 from tests.deployments.placement.placing import CRASH, declaration
 
 FUNCTION = FunctionReport(
@@ -58,3 +65,29 @@ def test_a_declaration_goes_without_what_was_parsed_of_it():
     received = pickle.loads(pickle.dumps(declared))
     assert vars(received).keys() == vars(declaration()).keys()
     assert (received, received.hash) == (declared, declared.hash)
+
+
+FORM = 4, "d6665a9dbf6519df"
+"""``WIRE``, and the digest of what has the form of that number."""
+
+SENT = (
+    *(HostReport, ReplicaReport, HaproxyReport, FunctionReport, StatisticsReport, CrashReport),
+    *(Traffic, DeviceReport, ColdStart, RecentFailure, FunctionStatistics),
+    *(HostOrders, ReplicaOrders, QuarantineOrder, FunctionDeclaration, Order),
+)
+
+
+def test_another_form_of_a_message_has_another_number():
+    """What one process pickles another one must know: class, place and fields. Without another
+    number `up` updates a cluster whose hosts and catalogue do not understand each other.
+    """
+    forms = [
+        (
+            kind.__module__,
+            kind.__name__,
+            [(one.name, one.type) for one in fields(kind)] if is_dataclass(kind) else kind._fields,
+        )
+        for kind in SENT
+    ]
+    digest = hashlib.sha256(repr((forms, SUMS)).encode()).hexdigest()[:16]
+    assert (WIRE, digest) == FORM, "count WIRE up, and write both here"
