@@ -217,6 +217,10 @@ kept.
 """
 
 
+MOST_REMOVED: Final = 2000
+"""Names of functions that were removed, the last ones: processes may report of them for a while."""
+
+
 @dataclass(slots=True)
 class _ProcessStatistics:
     """What one process has reported. Mutable state: all of it.
@@ -244,7 +248,7 @@ class StatisticsTable:
     Mutable state: ``_since`` (processes that began before it may have counted before), ``_active``
     (by process), ``_silent`` (likewise, those that have reported nothing for ``ENDED_S``, the
     longest silent first), ``_ended`` (of all processes that are gone together), ``_declared`` and
-    ``_removed`` (the names of functions that there are, and of those that there were),
+    ``_removed`` (the names of functions that there are, and of the last that there were),
     ``_sums`` and ``_changed`` (of all processes by function, and the names that are added up anew),
     ``_earlier`` (likewise of the earlier counts; None: they have changed).
     """
@@ -255,7 +259,7 @@ class StatisticsTable:
         self._silent: dict[str, _ProcessStatistics] = {}
         self._ended = _ProcessStatistics()
         self._declared: frozenset[str] = frozenset()
-        self._removed: frozenset[str] = frozenset()
+        self._removed: dict[str, None] = {}
         self._sums: dict[str, FunctionStatistics] = {}
         self._changed: set[str] = set()
         self._earlier: dict[str, FunctionStatistics] | None = None
@@ -318,7 +322,8 @@ class StatisticsTable:
         process may report sooner than it is declared here, and that counts.
         """
         declared = frozenset(names)
-        self._removed = (self._removed | self._declared) - declared
+        removed = [one for one in (*self._removed, *self._declared) if one not in declared]
+        self._removed = dict.fromkeys(removed[-MOST_REMOVED:])
         self._declared, self._earlier = declared, None
         for one in self._processes():
             for counted in (one.counted, one.earlier):

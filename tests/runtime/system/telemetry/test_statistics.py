@@ -12,6 +12,7 @@ import pytest
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.statistics import (
     ENDED_S,
+    MOST_REMOVED,
     MOST_SILENT,
     FunctionStatistics,
     StatisticsReport,
@@ -276,6 +277,15 @@ def test_a_function_that_is_gone_leaves_nothing_for_the_next_of_its_name():
     assert later_calls(table) == {"g": 1}
     table.keep("a", report(909.0, is_whole=False, f=2), 10.0)
     assert later_calls(table) == {"f": 2, "g": 1}
+
+
+def test_names_of_functions_that_are_gone_are_bounded():
+    """The last ones are known."""
+    table = StatisticsTable(0.0)
+    for number in range(MOST_REMOVED + 2):
+        table.declare([f"f{number}"])
+    table.keep("a", report(1.0, f0=1, f1=1, f2=1), 2.0)
+    assert [table.of(f"f{number}").succeeded for number in range(3)] == [1, 0, 0]
 
 
 def test_a_new_function_is_counted_as_soon_as_a_host_has_it():
