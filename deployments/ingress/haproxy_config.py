@@ -5,7 +5,9 @@ Ray writes a configuration and starts the program on it. What only Ray knows is 
 (``haproxy.ray_config``); what HAProxy is told besides stands in ``haproxy/serve.cfg.j2``. Where
 Ray's file is not as any that is known, or HAProxy refuses ours, HAProxy gets Ray's with the edges
 that protect (``haproxy.protection``), and the log, ``status`` and ``/metrics`` say which promises
-that costs.
+that costs. What comes by an old connection to a HAProxy that was replaced is passed on to the
+newest (macro ``newest``) by our configuration alone: one with Ray's listens for none, and passes
+none on.
 
 The promises, apart from keeping off the network what clients do not call:
 

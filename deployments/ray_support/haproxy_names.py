@@ -34,6 +34,14 @@ REPLICA_OF: Final = "SERVE_REPLICA_"
 Serve's proxy, a backup.
 """
 
+ROUTER_OF: Final = "txn.ingress_request_router_app"
+"""The variable with the application whose router of requests is asked for a replica, by Ray's
+script.
+"""
+
+ASKS_ROUTER: Final = "acl has_ingress_request_router_app "
+"""The line behind those that set it. Each rule that follows asks whether it is set."""
+
 LACKS: Final = "haproxy.lacks"
 """A file in the state folder: why HAProxy does not run by our configuration, and which promises
 that costs; absent while it does.

@@ -14,6 +14,7 @@ from deployments.ingress.haproxy.protection import close
 from deployments.ingress.haproxy.ray_config import RayConfig
 from deployments.ingress.haproxy.syntax import quote_word
 from deployments.ingress.haproxy.terms import ServeTerms
+from deployments.ray_support.haproxy_names import ASKS_ROUTER, ROUTER_OF
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,7 +30,14 @@ def render_serve(ray: RayConfig, terms: ServeTerms, cache: Path | None = None) -
         cache: a folder of this user's for compiled templates.
     """
     others = [close(one, is_local=terms.is_closed) for one in ray.others]
-    values = {"ray": ray, "terms": terms, "others": others, "promises": (*PROMISES, CLOSED)}
+    values = {
+        "ray": ray,
+        "terms": terms,
+        "others": others,
+        "promises": (*PROMISES, CLOSED),
+        "asks_router": ASKS_ROUTER,
+        "router_of": ROUTER_OF,
+    }
     return render("serve.cfg.j2", values, cache)
 
 

@@ -10,17 +10,19 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ray.serve._private.haproxy import ServerConfig
 
 from deployments.ingress.admin_socket import refuse_new
 from deployments.ingress.haproxy.access import access_maps, write_files
 from deployments.ingress.haproxy.rules import EDGE, SECRET
-from deployments.ingress.haproxy.terms import Deployed
+from deployments.ingress.haproxy.terms import Deployed, DeployedCors
 from deployments.ray_support.secret_store import edge_secret
 from runtime.declaration.access.keys import AccessKey
 from tests.deployments.ingress.haproxy.proxies import (
@@ -64,6 +66,21 @@ class Asking(Replica):
 def _nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Asking, "asks", False)
     Replica.forget()
+    Router.asked.clear()
+    Router.may_answer.set()
+
+
+class Router(Replica):
+    """Says which replica has a call (Ray's `/internal/route`), once it may."""
+
+    asked: list[str] = []  # noqa: RUF012 - emptied by a fixture
+    may_answer = threading.Event()
+
+    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        """A call to be routed, which has no length."""
+        self.asked.append(self.path)
+        self.may_answer.wait(30)
+        self.say(b'{"replica_id": "r0"}')
 
 
 class Proxy:
@@ -74,6 +91,8 @@ class Proxy:
         ports: of the replicas.
         host: the address of HTTP.
         own: the addresses that are this machine's, where connections are counted.
+
+    Mutable state: ``routers``, those that the next process asks for a replica.
     """
 
     def __init__(self, folder: Path, ports: tuple[int, ...], host: str, own: str) -> None:
@@ -82,10 +101,14 @@ class Proxy:
         self.port = free()
         self._host = host
         self._own = own
+        self.routers: Sequence[ServerConfig] = ()
 
     def text(self, deployed: Deployed) -> str:
         """Its configuration."""
-        text = ours(written(self.folder, self.port, at(self.ports), host=self._host), deployed)
+        known = written(
+            self.folder, self.port, at(self.ports), host=self._host, routers=self.routers
+        )
+        text = ours(known, deployed)
         return text.replace("src 127.0.0.0/8 ::1", f"src {self._own}")
 
     @contextmanager
@@ -98,11 +121,22 @@ class Proxy:
 
 @contextmanager
 def running(
-    folder: Path, deployed: Deployed, *, host: str = "127.0.0.1", own: str = "127.0.0.0/8"
+    folder: Path,
+    deployed: Deployed,
+    *,
+    host: str = "127.0.0.1",
+    own: str = "127.0.0.0/8",
+    routers: Sequence[int] = (),
 ) -> Iterator[tuple[Proxy, Running]]:
-    """HAProxy before two replicas; args as of ``Proxy``."""
+    """HAProxy before two replicas.
+
+    Args:
+        host, own: as of ``Proxy``.
+        routers: their ports.
+    """
     with replicas(kind=Asking) as ports:
         proxy = Proxy(folder, ports, host, own)
+        proxy.routers = at(routers)
         Asking.asks = deployed.asks_for_keys
         with started(folder, proxy.text(deployed), proxy.port, ports) as first:
             inner = f"{SECRET}: {SECRET_OF_CALLS}"
@@ -128,10 +162,13 @@ def connect(proxy: Proxy, address: str = "127.0.0.1") -> http.client.HTTPConnect
 
 
 def call(
-    client: http.client.HTTPConnection, headers: Mapping[str, str], path: str = "/f/heads"
+    client: http.client.HTTPConnection,
+    headers: Mapping[str, str],
+    path: str = "/f/heads",
+    method: str = "POST",
 ) -> tuple[int, bytes]:
     """The status of a call, and its body."""
-    client.request("POST", path, b"", dict(headers))
+    client.request(method, path, b"", dict(headers))
     answer = client.getresponse()
     return answer.status, answer.read()
 
@@ -162,8 +199,12 @@ def test_what_was_connected_before_keys_are_turned_on_needs_one(tmp_path: Path, 
     before, after = (replace(one, machine=machine) for one in (OPEN, KEYED))
     with running(tmp_path, before) as (proxy, first), ExitStack() as stack:
         clients = [stack.enter_context(closing(connect(proxy))) for _ in cases]
+        curious = stack.enter_context(closing(connect(proxy)))
         know(tmp_path, *keys.known)
         with proxy.reloaded(first, after):
+            status, body = call(curious, {}, "/-/routes", "GET")
+            assert (status, json.loads(body)["code"]) == (503, "unavailable")
+            assert "was replaced" in json.loads(body)["error"]
             found = [
                 (headers, call(client, headers)[0])
                 for client, (headers, _) in zip(clients, cases, strict=True)
@@ -246,16 +287,26 @@ def test_where_the_newest_is_dead_no_process_answers_in_its_place(tmp_path: Path
         assert Replica.requests == []
 
 
-def test_one_that_drains_is_the_last(tmp_path: Path):
-    """It closes its port, and still answers functions that call functions."""
-    with running(tmp_path, OPEN) as (proxy, first), ExitStack() as stack:
-        clients = [stack.enter_context(closing(connect(proxy))) for _ in range(2)]
+@pytest.mark.parametrize(("deployed", "status"), [(OPEN, 503), (KEYED, 401)])
+def test_one_that_drains_is_the_last(tmp_path: Path, deployed: Deployed, status: int):
+    """It closes its port, and still answers functions that call functions. It has the keys."""
+    keys = Keys()
+    keys.add("k")
+    know(tmp_path, *keys.known)
+    in_body = b'{"parameters": {"sequence_id": 7, "sequence_start": true}}'
+    with running(tmp_path, deployed) as (proxy, first), ExitStack() as stack:
+        clients = [stack.enter_context(closing(connect(proxy))) for _ in range(4)]
         assert refuse_new(tmp_path / "s") is not None
         os.kill(first.pid, signal.SIGUSR1)
         wait_until(lambda: not is_listening(first.pid))
         assert call(clients[0], {SECRET: SECRET_OF_CALLS})[0] == 200
-        status, body = call(clients[1], {})
-        assert (status, json.loads(body)["code"]) == (503, "draining")
+        assert call(clients[1], {})[0] == status
+        refused, body = call(clients[2], keys.headers("k"))
+        assert (refused, json.loads(body)["code"]) == (503, "draining")
+        clients[3].request("POST", "/f/heads/infer", in_body, {SECRET: SECRET_OF_CALLS})
+        assert clients[3].getresponse().status == 200
+    told = {name.lower(): value for name, value in Replica.heads[-1]}
+    assert (told["x-sequence-id"], told["x-sequence-start"]) == ("7", "1")
 
 
 def test_the_newest_process_counts_by_the_clients_address(tmp_path: Path):
@@ -283,3 +334,102 @@ def test_the_newest_process_counts_by_the_clients_address(tmp_path: Path):
             with proxy.reloaded(second, replace(bounded, asks_for_keys=True)) as third:
                 assert call(guesser, {"x-api-key": "wrong"})[0] == 401
                 assert "127.0.0.7 " in third.tell("show table wakeful_guesses")
+
+
+OLD, NEW = "https://old.example", "https://new.example"
+
+
+def allowing(origin: str) -> Deployed:
+    """Where pages of one origin may call."""
+    policy = {"origins": [origin], "credentials": False, "max_age_s": 600}
+    return replace(OPEN, cors=DeployedCors(policy))
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(OLD, []), (NEW, [NEW])])
+def test_pages_may_what_the_newest_process_says(tmp_path: Path, origin: str, allowed: list[str]):
+    """Also of a preflight, which it answers itself."""
+    asked = {"origin": origin, "access-control-request-method": "POST"}
+    with (
+        running(tmp_path, allowing(OLD)) as (proxy, first),
+        closing(connect(proxy)) as preflight,
+        closing(connect(proxy)) as page,
+        proxy.reloaded(first, allowing(NEW)),
+    ):
+        preflight.request("OPTIONS", "/f/heads", headers=asked)
+        answer = preflight.getresponse()
+        assert (answer.status, answer.headers.get_all("vary")) == (200, ["origin"])
+        assert answer.headers.get_all("access-control-allow-origin", []) == allowed
+        page.request("POST", "/f/heads", b"", {"origin": origin})
+        answer = page.getresponse()
+        assert answer.status == (200 if allowed else 403)
+        assert answer.headers.get_all("vary") == ["origin"]
+        assert answer.headers.get_all("access-control-allow-origin", []) == allowed
+
+
+def test_a_page_whose_body_comes_meanwhile_has_the_newest_word(tmp_path: Path):
+    """What was allowed by its head is forgotten."""
+    with (
+        running(tmp_path, allowing(OLD)) as (proxy, first),
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as page,
+    ):
+        head = ["POST /f/heads HTTP/1.1", "host: h", f"origin: {OLD}", "content-length: 6"]
+        page.sendall("\r\n".join([*head, "connection: close", "", "abc"]).encode())
+        wait_until(lambda: "fe=http_frontend" in first.tell("show sess"))
+        with proxy.reloaded(first, allowing(NEW)):
+            page.sendall(b"def")
+            answer = b"".join(iter(lambda: page.recv(4096), b""))
+    assert status_of(answer) == 403
+    assert b"access-control-allow-origin" not in answer
+    assert answer.count(b"vary: origin") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"), [("/f/ab", "/f/a", 200), ("/f/a", "/f/ab", 404)]
+)
+def test_what_is_hidden_is_what_the_newest_process_hides(
+    tmp_path: Path, before: str, after: str, status: int
+):
+    """A stage that has no deployment of its own any more is there."""
+    former, newer = (replace(OPEN, hidden=(prefix,)) for prefix in (before, after))
+    with (
+        running(tmp_path, former) as (proxy, first),
+        closing(connect(proxy)) as client,
+        proxy.reloaded(first, newer),
+    ):
+        assert call(client, {}, "/f/ab")[0] == status
+
+
+def test_rays_router_is_not_asked_for_what_is_passed_on(tmp_path: Path):
+    """It is the newest process's to ask, by what holds then."""
+    with (
+        replicas(1, Router) as ports,
+        running(tmp_path, OPEN, routers=ports) as (proxy, first),
+        closing(connect(proxy)) as client,
+    ):
+        assert Router.asked
+        Router.asked.clear()
+        proxy.routers = ()
+        with proxy.reloaded(first, OPEN):
+            assert call(client, {})[0] == 200
+            assert Router.asked == []
+
+
+def test_a_call_that_rays_router_has_keeps_the_process_that_asked(tmp_path: Path):
+    """Its key is taken away by then, so the newest would find none."""
+    keys = Keys()
+    keys.add("k")
+    know(tmp_path, *keys.known)
+    with (
+        replicas(1, Router) as ports,
+        running(tmp_path, KEYED, routers=ports) as (proxy, first),
+        closing(connect(proxy)) as client,
+    ):
+        Router.asked.clear()
+        Router.may_answer.clear()
+        client.request("POST", "/f/heads", b"", keys.headers("k"))
+        wait_until(lambda: bool(Router.asked))
+        with proxy.reloaded(first, KEYED):
+            Router.may_answer.set()
+            assert client.getresponse().status == 200
+    told = {name.lower(): value for name, value in Replica.heads[-1]}
+    assert told["x-wakeful-key"] == "k"

@@ -158,16 +158,18 @@ def written(
     *,
     host: str = "127.0.0.1",
     backends: bool = True,
+    routers: Sequence[ServerConfig] = (),
     **options: Any,
 ) -> str:
     """What Ray writes for two applications: one with these servers of a deployment; one whose
     server does not listen. Or before it knows of any.
 
     Args:
+        routers: of the first one, which Ray's script asks for a replica by the names of servers.
         options: of ``HAProxyConfig``.
     """
     replicas = [
-        ServerConfig(f"SERVE_REPLICA_f-{deployment}-{one.name}", one.host, one.port)
+        ServerConfig(f"SERVE_REPLICA_f-{deployment}-{one.name}", one.host, one.port, one.name)
         for one in servers
     ]
     known: dict[str, Any] = {
@@ -184,7 +186,13 @@ def written(
         **options,
     }
     applications = {
-        "f": BackendConfig(name="http-f", app_name="f", path_prefix="/f", servers=replicas),
+        "f": BackendConfig(
+            name="http-f",
+            app_name="f",
+            path_prefix="/f",
+            servers=replicas,
+            ingress_request_router_servers=list(routers),
+        ),
         "g": BackendConfig(
             name="http-g",
             app_name="g",

@@ -16,6 +16,7 @@ from deployments.ingress.haproxy.rendering import render_serve
 from deployments.ingress.haproxy.syntax import parse
 from deployments.ingress.haproxy.terms import Deployed, DeployedCors, decide_terms
 from deployments.ingress.haproxy_config import binary
+from deployments.ray_support import haproxy_names
 from tests.deployments.ingress.haproxy.ray_files import FOLDER, RELEASES, ray_file
 from tests.deployments.ingress.haproxy.test_ray_config import CASES
 
@@ -119,6 +120,13 @@ NEWER += ("http-request set-var(txn.wakeful_host)", "http-request set-var(txn.wa
 NEWER += ("http-request unset-var(txn.wakeful_foreign)",)
 NEWER += ("http-request return status 403 content-type application/json",)
 NEWER += (f"use_backend {rules.CONSOLE} ",)
+REPLACED = "{ var(txn.wakeful_replaced) -m bool }"
+NEWER += ("http-request set-var(txn.wakeful_replaced) ",)
+NEWER += (f"http-request set-var(txn.wakeful_cors) bool(0) if {REPLACED}",)
+NEWER += ("http-request unset-var(txn.wakeful_fine)", "http-request unset-var(txn.wakeful_origin)")
+NEWER += (f"http-request unset-var({haproxy_names.ROUTER_OF})",)
+RETURNED = "http-request return status 503 content-type application/json lf-string "
+NEWER += (f'{RETURNED}\'{{"error":"this HAProxy was ',)
 """Beginnings of lines that were not there then."""
 
 
@@ -158,6 +166,20 @@ def test_pages_of_the_console_have_a_backend_of_their_own(release):
         "http-catalogue/SERVE_PROXY_ACTOR-a1 backup",
     ]
     assert rules.CONSOLE not in rendered(release, "before_routes", EVERYTHING)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_rays_router_hears_first_whether_it_is_asked(release):
+    """Behind what says which application's router it is, before all that asks."""
+    sections = {one.head: one.lines for one in parse(rendered(release, "router", PLAIN))}
+    lines = sections["frontend http_frontend"]
+    unset = f"http-request unset-var({haproxy_names.ROUTER_OF}) if {REPLACED}"
+    at = lines.index(unset)
+    assert lines[at + 1].startswith(haproxy_names.ASKS_ROUTER)
+    assert any(f"set-var({haproxy_names.ROUTER_OF})" in line for line in lines[:at])
+    asks = [line for line in lines if "has_ingress_request_router_app" in line]
+    assert len(asks) > 1
+    assert set(asks) <= set(lines[at + 1 :])
 
 
 def test_a_compiled_template_is_kept(tmp_path):
