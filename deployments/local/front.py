@@ -32,7 +32,7 @@ from deployments.ingress.access_table import AccessTable
 from deployments.ingress.draining import LINGER_S
 from deployments.ingress.haproxy.access import access_maps, write_files, write_private
 from deployments.ingress.haproxy.rendering import render
-from deployments.ingress.haproxy.rules import CONSOLE
+from deployments.ingress.haproxy.rules import CONSOLE, NEWEST
 from deployments.ingress.haproxy.terms import (
     RUN_ACCESS,
     DeployedCors,
@@ -81,6 +81,11 @@ DRAIN_POLL_S: Final = 0.05
 FIRST_SOCKET: Final = "n"
 """HAProxy's socket for commands in its folder, until it answers there and has the name that all
 know.
+"""
+
+FIRST_NEWEST: Final = "m"
+"""Likewise, the socket where it takes what others pass on (``rules.NEWEST``): where it does not
+start, they reach the one before.
 """
 
 SPARE_FILES: Final = 256
@@ -177,6 +182,7 @@ def write_config(
     values = {
         "folder": folder,
         "socket": folder / FIRST_SOCKET,
+        "newest": folder / FIRST_NEWEST,
         "listeners": listeners,
         "places": [{"name": server_name(slot), "port": port} for slot, port in enumerate(ports)],
         "once": [match for one in rules.once for match in _matches(one)],
@@ -284,7 +290,8 @@ class Front:
                 self._set_maps()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Return one that listens; until then the socket for commands stays that of the one before.
+        """Return one that listens; until then the sockets for commands, and for what others pass
+        on, stay those of the one before.
 
         Raises:
             FrontFailed, OSError: there is none.
@@ -323,6 +330,7 @@ class Front:
                     reason = read_refusal(program, file, listeners) or "it does not say why"
                     raise FrontFailed(f"HAProxy does not start: {reason}")
                 time.sleep(0.01)
+            (self._folder / FIRST_NEWEST).replace(self._folder / NEWEST)
             first_socket.replace(self._socket)
         except BaseException:
             process.kill()

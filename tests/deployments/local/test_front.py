@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import os
 import socket
 import stat
 import subprocess
 import sys
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import psutil
@@ -23,7 +23,6 @@ from deployments.ingress.haproxy_config import binary
 from deployments.local import front as front_module
 from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
 from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
-from deployments.ray_support import ports
 from deployments.ray_support.environment import BUFFER_BYTES, CONNECTIONS
 from runtime.declaration import config_file
 from runtime.declaration.access import key_table
@@ -31,19 +30,10 @@ from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
 from runtime.errors import DeclarationError, Problem
-from tests.deployments.ingress.haproxy.proxies import is_listening, replicas
+from tests.deployments.ingress.haproxy.proxies import Replica, replicas
+from tests.deployments.local.fronts import CORS, listening
 from tests.deployments.projects import wait_until
 from tests.problems import expect_values
-
-CORS = {"origins": ["https://app.example"], "credentials": False, "max_age_s": 600}
-
-
-@contextmanager
-def listening():
-    """A bound socket."""
-    (bound,) = ports.bind("127.0.0.1", 0, fix="")
-    with bound:
-        yield bound
 
 
 @pytest.mark.parametrize(
@@ -182,6 +172,23 @@ def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_call_that_waited_is_sent_again_as_others_are(tmp_path):
+    """The process that comes dies of it, or seems to."""
+    Replica.forget()
+    with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
+        front = Front(tmp_path, [bound], 1, FrontRules())
+        front.start()
+        stack.callback(front.close, 1.0)
+        client = stack.enter_context(socket.create_connection(bound.getsockname(), timeout=60))
+        client.sendall(b"POST /f/die HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        sessions = partial(admin_socket.send_command, tmp_path / "s", "show sess")
+        wait_until(lambda: "fe=waiting " in (sessions() or ""))
+        front.set_port(0, port)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert len(Replica.requests) == 2
+
+
+@pytest.mark.slow
 def test_other_rules_are_another_haproxy_s(tmp_path):
     """The one before answers what it has, and ends; whatever comes meets one of the two."""
     with listening() as bound:
@@ -200,41 +207,6 @@ def test_other_rules_are_another_haproxy_s(tmp_path):
             assert httpx.options(url, headers=asked, timeout=60).status_code == 405
         finally:
             front.close(1.0)
-
-
-@pytest.mark.slow
-def test_a_connection_to_the_one_before_is_answered_by_the_keys_that_hold(tmp_path):
-    """It is told of none any more: what comes to it goes to the newest."""
-    table = KeyTable((), tmp_path / "keys.json")
-    sent, former, newer = (make_key() for _ in range(3))
-    rules = FrontRules(secret="5e", functions={"/v2/models/f": "f"})
-    write_keys(table.path, [AccessKey("former", (KeyDigest(digest_of(former)),))])
-    with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
-        front = Front(tmp_path, [bound], 1, rules, table)
-        front.set_port(0, port)
-        front.start()
-        stack.callback(front.close, 1.0)
-
-        def call(client: http.client.HTTPConnection, key: str) -> int:
-            client.request("POST", "/v2/models/f", b"", {"x-api-key": key})
-            answer = client.getresponse()
-            answer.read()
-            return answer.status
-
-        kept = {}
-        for key in (sent, former, newer):
-            client = http.client.HTTPConnection(*bound.getsockname(), timeout=60)
-            kept[key] = stack.enter_context(closing(client))
-            assert call(client, former) == 200
-            client.auto_open = 0
-        before = front.pid
-        front.update(replace(rules, cors=CORS))
-        assert before is not None
-        assert front.pid != before
-        wait_until(lambda: not is_listening(before))
-        write_keys(table.path, [AccessKey("newer", (KeyDigest(digest_of(newer)),))])
-        front.look(lambda line: None)
-        assert [call(client, key) for key, client in kept.items()] == [401, 401, 200]
 
 
 @pytest.mark.slow
