@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -21,7 +22,7 @@ from ray.serve._private.haproxy import ServerConfig
 
 from deployments.ingress.admin_socket import refuse_new
 from deployments.ingress.haproxy.access import access_maps, write_files
-from deployments.ingress.haproxy.rules import EDGE, SECRET
+from deployments.ingress.haproxy.rules import EDGE, NEWEST, SECRET
 from deployments.ingress.haproxy.terms import Deployed, DeployedCors
 from deployments.ray_support.secret_store import edge_secret
 from runtime.declaration.access.keys import AccessKey
@@ -334,6 +335,59 @@ def test_the_newest_process_counts_by_the_clients_address(tmp_path: Path):
             with proxy.reloaded(second, replace(bounded, asks_for_keys=True)) as third:
                 assert call(guesser, {"x-api-key": "wrong"})[0] == 401
                 assert "127.0.0.7 " in third.tell("show table wakeful_guesses")
+
+
+def test_no_client_fills_the_newest_through_those_before(tmp_path: Path):
+    """It is told to call again, by a connection that stays: one of HTTP/2 has others under way."""
+    most = 2
+    bounded = replace(OPEN, host="0.0.0.0", per_address=most)
+    with running(tmp_path, bounded, own="127.0.0.9") as (proxy, first), ExitStack() as stack:
+
+        def connect_more(address: str) -> list[http.client.HTTPConnection]:
+            return [stack.enter_context(closing(connect(proxy, address))) for _ in range(most)]
+
+        clients = connect_more(OTHERS[0])
+        second = stack.enter_context(proxy.reloaded(first, bounded))
+        clients += connect_more(OTHERS[0])
+        honest = connect_more(OTHERS[1])
+        stack.enter_context(proxy.reloaded(second, bounded))
+        for client in (*clients, *honest):
+            client.request("POST", "/f/slow", b"", {"x-request-id": "mine"})
+        answers = [client.getresponse() for client in (*clients, *honest)]
+        found = [(answer.status, answer.read()) for answer in answers]
+        assert sorted(status for status, _ in found[: 2 * most]) == [200] * most + [503] * most
+        assert found[2 * most :] == [(200, b"slow")] * most
+        refused = next(json.loads(body) for status, body in found if status == 503)
+        assert (refused["code"], refused["request_id"]) == ("unavailable", "mine")
+
+
+@pytest.mark.parametrize(
+    ("family", "addresses", "other"),
+    [
+        ("TCP4", ["10.9.9.9"] * 3, "10.9.9.8"),
+        ("TCP6", ["2001:db8::1", "2001:db8::2", "2001:db8::3"], "2001:db8:0:1::1"),
+        ("TCP6", ["::ffff:10.9.9.9"] * 3, "::ffff:10.9.9.8"),
+    ],
+)
+def test_what_is_passed_on_counts_for_the_address_that_it_is_said_to_have(
+    tmp_path: Path, family: str, addresses: list[str], other: str
+):
+    """Of IPv6 for its network. The socket is this user's alone."""
+    call_of = "POST /f/slow HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    bounded = replace(OPEN, host="0.0.0.0", per_address=len(addresses) - 1)
+    with running(tmp_path, bounded) as _, ExitStack() as stack:
+        newest = tmp_path / NEWEST
+        assert stat.S_IMODE(newest.stat().st_mode) == 0o600
+        clients = []
+        for address in (*addresses, other):
+            client = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
+            client.settimeout(60)
+            client.connect(str(newest))
+            client.sendall(f"PROXY {family} {address} {other} 1000 80\r\n{call_of}".encode())
+            clients.append(client)
+        found = [status_of(b"".join(iter(lambda one=one: one.recv(4096), b""))) for one in clients]
+        assert sorted(found[:-1]) == [200] * (len(addresses) - 1) + [503]
+        assert found[-1] == 200
 
 
 OLD, NEW = "https://old.example", "https://new.example"

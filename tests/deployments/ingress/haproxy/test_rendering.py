@@ -121,12 +121,12 @@ NEWER += ("http-request unset-var(txn.wakeful_foreign)",)
 NEWER += ("http-request return status 403 content-type application/json",)
 NEWER += (f"use_backend {rules.CONSOLE} ",)
 REPLACED = "{ var(txn.wakeful_replaced) -m bool }"
-NEWER += ("http-request set-var(txn.wakeful_replaced) ",)
+NEWER += ("tcp-request session ", "http-request set-var(txn.wakeful_replaced) ")
 NEWER += (f"http-request set-var(txn.wakeful_cors) bool(0) if {REPLACED}",)
 NEWER += ("http-request unset-var(txn.wakeful_fine)", "http-request unset-var(txn.wakeful_origin)")
 NEWER += (f"http-request unset-var({haproxy_names.ROUTER_OF})",)
 RETURNED = "http-request return status 503 content-type application/json lf-string "
-NEWER += (f'{RETURNED}\'{{"error":"this HAProxy was ',)
+NEWER += (f'{RETURNED}\'{{"error":"this address has ', f'{RETURNED}\'{{"error":"this HAProxy was ')
 """Beginnings of lines that were not there then."""
 
 
