@@ -353,6 +353,9 @@ def test_no_client_fills_the_newest_through_those_before(tmp_path: Path):
         stack.enter_context(proxy.reloaded(second, bounded))
         for client in (*clients, *honest):
             client.request("POST", "/f/slow", b"", {"x-request-id": "mine"})
+        for client in connect_more(OTHERS[0]):  # those before tell it to open others
+            client.request("GET", "/f/a")
+            assert client.getresponse().status == 200
         answers = [client.getresponse() for client in (*clients, *honest)]
         found = [(answer.status, answer.read()) for answer in answers]
         assert sorted(status for status, _ in found[: 2 * most]) == [200] * most + [503] * most
