@@ -87,7 +87,9 @@ def proxied(
                 lambda: httpx.post(f"{running.url}/f", headers=inner, timeout=60).status_code == 200
             )
             for number, _ in enumerate(ports):  # a busy machine answers health checks late
-                running.tell(f"disable health http-f/SERVE_REPLICA_f-{FUNCTION}-r{number}")
+                server = f"http-f/SERVE_REPLICA_f-{FUNCTION}-r{number}"
+                running.tell(f"disable health {server}")
+                running.tell(f"set server {server} health up")
             Replica.forget()
             yield running
 
