@@ -43,9 +43,9 @@ calls = st.builds(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(calls, max_size=8))
+@given(st.lists(calls, max_size=files.MOST_STAGES // 3))
 def test_any_calls_are_read_as_they_were_written(tmp_path_factory, made):
-    """Whatever their order and names."""
+    """Whatever their order and names, of no more stages than are kept."""
     folder = tmp_path_factory.mktemp("run")
     run = Run(
         "http://x",
