@@ -10,6 +10,7 @@ Source: Triton's *model_config.proto*, package ``inference``.
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -101,15 +102,23 @@ def read_model_config(path: Path) -> dict[str, Any]:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise StoreError(f"{path}: more than {MAX_BYTES} bytes; it is no config.pbtxt.")
-        message = text_format.Parse(
-            data.decode("utf-8"), _message_class()(), allow_unknown_field=True
-        )
+        with warnings.catch_warnings():
+            # of a text's escape that is none, which Triton's own parser refuses
+            warnings.simplefilter("error", DeprecationWarning)
+            message = text_format.Parse(
+                data.decode("utf-8"), _message_class()(), allow_unknown_field=True
+            )
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise StoreError(f"{path}: is not UTF-8: {error}.") from error
     except text_format.ParseError as error:
         raise StoreError(f"{path}:{error}.") from error
+    except DeprecationWarning as error:
+        raise StoreError(
+            f"{path}: a backslash in one of its texts begins no escape; the character itself is"
+            r" \\."
+        ) from error
     return _plain(message)
 
 

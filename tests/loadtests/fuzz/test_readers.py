@@ -12,6 +12,7 @@ from loadtests.fuzz.readers import READERS, reading_folder
 FOUND: dict[str, list[bytes]] = {
     "lock": [b"a = " + b"[" * 20_000],
     "model": [b""],
+    "triton": [rb'platform: "onnxruntime\_onnx"'],
 }
 """Bytes that once raised something else."""
 

@@ -94,6 +94,13 @@ def test_a_wrong_configuration_says_where(tmp_path: Path, text: str, message: st
         read(tmp_path, text)
 
 
+def test_an_escape_that_is_none_is_refused(tmp_path: Path) -> None:
+    """As by Triton; Python's protobuf only warns."""
+    with pytest.raises(StoreError, match=r"begins no escape; the character itself is \\\\\."):
+        read(tmp_path, r'platform: "onnxruntime\_onnx"')
+    assert read(tmp_path, r'platform: "a\\b"') == {"platform": r"a\b"}
+
+
 def test_bytes_are_no_configuration(tmp_path: Path) -> None:
     """Nor is a file that is not there."""
     (tmp_path / "config.pbtxt").write_bytes(b"\xff\xfe")
