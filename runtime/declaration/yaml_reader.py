@@ -21,6 +21,7 @@ from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.tag import Tag
 
 from runtime.declaration.validation import child_path, parent_path
 from runtime.errors import DeclarationError, Problem
@@ -220,8 +221,9 @@ def parse(text: str, file: str) -> Document:
 class _YamlReader:
     """Turns nodes into data, and collects lines and problems.
 
-    Mutable state: ``lines`` and ``problems``, ``_anchored`` (nodes with an anchor, once each), and
-    ``_characters`` (of the paths that were kept).
+    Mutable state: ``lines`` and ``problems``, ``_anchored`` (nodes with an anchor, once each),
+    ``_tags`` (one for all nodes that have the same: each keeps 400 bytes once it is asked for its
+    text), and ``_characters`` (of the paths that were kept).
     """
 
     def __init__(self, file: str, construct: Callable[[Node], Any]) -> None:
@@ -230,10 +232,13 @@ class _YamlReader:
         self._file = file
         self._construct = construct
         self._anchored: set[int] = set()
+        self._tags: dict[tuple[str | None, str | None], Tag] = {}
         self._characters = 0
 
     def value(self, node: Node, path: str, *, in_flow: bool = False) -> Any:
         """The data of a node; ``in_flow``: of one that stands in ``[]`` or ``{}``."""
+        tag = node.ctag
+        node.ctag = self._tags.setdefault((tag.handle, tag.suffix), tag)
         if node.tag == FILE_TAG:
             return self._named_file(node, path)
         if reason := _refusal_reason(node, in_flow):

@@ -117,6 +117,13 @@ def test_a_file_that_was_made_to_hurt_is_read_or_refused(name, tmp_path):
     assert read_text(tmp_path, {**SMALL, **LARGE}[name]) < MOST_MEMORY
 
 
+@pytest.mark.slow
+def test_small_values_take_memory_by_their_number(tmp_path):
+    """A part of what a file may have, and of the memory."""
+    values = "a: [" + "1," * (MAX_BYTES // 64) + "]"
+    assert read_text(tmp_path, values) < MOST_MEMORY // 32
+
+
 def test_aliases_make_nothing_of_a_small_file(tmp_path):
     """Those of aliases, and those within themselves."""
     for name in ("aliases of aliases", "an alias within itself", "a mapping within itself"):
