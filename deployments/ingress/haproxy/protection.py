@@ -45,6 +45,16 @@ REFUSAL: Final = (
 every choice of a backend, and before those of its kind that stand behind it.
 """
 
+EMPTY: Final = (
+    "http-request return status 503 content-type application/json lf-string "
+    '\'{"error":"HAProxy has just started and is told of all servers within a second; ask again.",'
+    '"code":"unavailable","where":"","request_id":"%[uuid]"}\' hdr retry-after 1 '
+    "if { path -i /-/routes }"
+)
+"""Where an application has no servers yet: ``up`` waits for the routes, which a manager that has
+just started hears of before it hears of servers.
+"""
+
 REJECTION: Final = "tcp-request connection reject"
 """Likewise, of what is not HTTP."""
 
@@ -60,7 +70,8 @@ def protect(
 ) -> str:
     """Return the file with these edges: only the user that started HAProxy commands it, what
     clients do not call is for this machine alone, connections are bounded, processes know that a
-    request came this way, HTTP is not in the clear where it must not be.
+    request came this way, HTTP is not in the clear where it must not be, and no routes are listed
+    while calls to one of them cannot be answered.
 
     Args:
         is_ours: the cluster is one that ``up`` started.
@@ -79,13 +90,22 @@ def protect(
     ]
     is_local = is_ours or any(map(is_loopback, http))
     closed = (close(one, is_local=is_local, host=host, tls=tls) for one in sections)
-    marked = [_with_edge(one, edge) if edge and one.head == HTTP else one for one in closed]
+    # processes that other machines reach answer nothing without it
+    mark = f"http-request set-header {EDGE} {edge}"
+    marked = [_with_first(one, mark) if edge and one.head == HTTP else one for one in closed]
+    if any(map(_is_empty, sections)):
+        marked = [_with_first(one, EMPTY) if one.head == HTTP else one for one in marked]
     return write(_refuse_all(marked) if answers_nothing else marked)
 
 
-def _with_edge(section: Section, edge: str) -> Section:
-    """Processes that other machines reach answer nothing without it."""
-    return replace(section, lines=(f"http-request set-header {EDGE} {edge}", *section.lines))
+def _with_first(section: Section, rule: str) -> Section:
+    return replace(section, lines=(rule, *section.lines))
+
+
+def _is_empty(section: Section) -> bool:
+    """Whether it is a backend that has no server, nor a rule by which it may answer itself."""
+    answers = ("server", "server-template", "http-request")
+    return section.kind == "backend" and not any(one[0] in answers for one in section.words())
 
 
 def _refuse_all(sections: Iterable[Section]) -> Iterator[Section]:
@@ -97,7 +117,7 @@ def _refuse_all(sections: Iterable[Section]) -> Iterator[Section]:
             mode = own
         elif section.kind in ("frontend", "listen") and section.name not in (METRICS, STATISTICS):
             rule = REFUSAL if (own or mode) == "http" else REJECTION
-            section = replace(section, lines=(rule, *section.lines))
+            section = _with_first(section, rule)
         yield section
 
 

@@ -568,14 +568,22 @@ def test_rays_own_pages_are_answered(tmp_path):
         }
 
 
-def test_routes_whose_servers_are_not_known_yet_are_none(tmp_path):
-    """`wakeful up` waits for the routes, and its user's first call is to be answered."""
+@pytest.mark.parametrize(
+    "configured", [ours, lambda text: protect(text, is_ours=True)], ids=["ours", "unknown"]
+)
+def test_routes_whose_servers_are_not_known_yet_are_none(tmp_path, configured):
+    """`wakeful up` waits for the routes, and its user's first call is to be answered: of a Ray that
+    is not known, too.
+    """
     port = free()
     known = {"has_received_routes": True, "has_received_servers": True, "is_head": True}
-    with started(tmp_path, ours(written(tmp_path, port, [], **known)), port) as proxy:
+    with started(tmp_path, configured(written(tmp_path, port, [], **known)), port) as proxy:
         answer = httpx.get(f"{proxy.url}/-/routes", timeout=60)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["code"] == "unavailable"
         assert served_prefixes(proxy.url) == frozenset()
+    with started(tmp_path, configured(written(tmp_path, port, at([1]), **known)), port) as proxy:
+        assert served_prefixes(proxy.url) == {"/f", "/g"}
 
 
 def test_another_address_is_listened_to(tmp_path):
