@@ -69,8 +69,10 @@ class SidePorts:
 CONNECTIONS: Final = 4096
 """Connections of clients that HAProxy has at once, of all functions."""
 
-BUFFER_BYTES: Final = 96 * 1024
-"""What HAProxy holds of a request: heads, and bodies of 64 KiB."""
+BUFFER_BYTES: Final = 72 * 1024
+"""What HAProxy holds of a request: heads, and bodies of 64 KiB. It copies all of it for every call,
+so that it can send the call again.
+"""
 
 RETRIES: Final = 8
 """How often HAProxy tries another server."""

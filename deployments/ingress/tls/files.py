@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LIBRARY: Final = "cryptography"
 """Of the extras ``ray`` and ``workers``, which have what ends TLS, too."""
 
-MOST_BYTES: Final = BUFFER_BYTES * 2 // 3
+MOST_BYTES: Final = BUFFER_BYTES - 8 * 1024
 """Of a file: HAProxy takes one that has changed in a single command, which fits its buffer."""
 
 SOON_S: Final = 14 * 86_400.0

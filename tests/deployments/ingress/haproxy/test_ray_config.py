@@ -44,7 +44,7 @@ def test_the_installed_ray_writes_the_files_of_its_release(tmp_path: Path):
 def test_what_only_ray_knows_is_read(release):
     """Ports, sizes, applications with their paths and servers."""
     ray = read(ray_file(release, "shop"))
-    assert (ray.socket, ray.folder, ray.buffer_bytes) == ("/hap/s", "/hap", 98304)
+    assert (ray.socket, ray.folder, ray.buffer_bytes) == ("/hap/s", "/hap", 73728)
     assert (ray.http.host, ray.http.port) == ("127.0.0.1", "8123")
     assert (ray.metrics.host, ray.metrics.port) == ("", "9101")
     assert (ray.statistics.host, ray.statistics.port) == ("*", "8404")
@@ -123,8 +123,8 @@ def test_what_is_none_of_ours_stays_whole(release):
         ("listen stats", "defaults x\nlisten stats", "a second section `defaults x`"),
         ("stats socket /hap/s", "stats socket ipv4@:1", "`stats socket` in `global` no longer"),
         ("stats socket", "admin socket", "`stats socket` in `global` no longer is there once"),
-        ("tune.bufsize 98304", "", "`tune.bufsize` in `global` no longer is there once"),
-        ("tune.bufsize 98304", "tune.bufsize 96k", "`tune.bufsize` in `global` no longer has a"),
+        ("tune.bufsize 73728", "", "`tune.bufsize` in `global` no longer is there once"),
+        ("tune.bufsize 73728", "tune.bufsize 72k", "`tune.bufsize` in `global` no longer has a"),
         ("maxconn 4096", "", "`maxconn` in `global` no longer is there once"),
         ("bind 127.0.0.1:8123", "", "`bind` in `frontend http_frontend` no longer is there"),
         ("bind 127.0.0.1:8123", "bind unix@/s", "`bind` in `frontend http_frontend` no longer"),

@@ -26,6 +26,8 @@ from deployments.ingress.tls.copies import (
     refresh,
     refuse_older,
 )
+from deployments.ingress.tls.files import MOST_BYTES
+from deployments.ray_support.environment import BUFFER_BYTES
 from tests.certificates import Authority, authority, client_file, write_files
 from tests.deployments.ingress.haproxy.proxies import free, started
 from tests.deployments.projects import wait_until
@@ -45,7 +47,7 @@ def serving(folder, files):
     text = f"""\
 global
     stats socket {quote_word(folder / "s")} mode 600 level admin
-    tune.bufsize 98304
+    tune.bufsize {BUFFER_BYTES}
 defaults
     mode http
     timeout connect 1s
@@ -201,6 +203,26 @@ def test_haproxy_takes_files_that_change(tmp_path, monkeypatch):
         assert len(looking.taken) == 2
         looking.look(files, 5)
         assert len(looking.taken) == 2
+
+
+def test_haproxy_takes_the_longest_files_that_are_read(tmp_path, monkeypatch):
+    """A chain, and authorities of clients."""
+    first, second = authority().issue("one"), authority().issue("two")
+    room = (MOST_BYTES - len(second.cert) - len(second.key)) // len(authority().pem)
+    files = write_files(tmp_path / "files", first, Authority("Another").pem)
+    own = client_file(tmp_path, authority().issue("c"))
+    looking = Looking(tmp_path, monkeypatch)
+    with serving(tmp_path, files) as running:
+        looking.look(files)
+        assert not is_let_in(running.port, own)
+        write_files(
+            tmp_path / "files",
+            second._replace(cert=second.cert + authority().pem * room),
+            authority().pem * (MOST_BYTES // len(authority().pem)),
+        )
+        looking.until(files, lambda: is_let_in(running.port, own))
+        assert certificate_at(running.port, certificate=own) == second.der
+    assert (tmp_path / PAIR).stat().st_size > MOST_BYTES - 2 * len(authority().pem)
 
 
 def test_haproxy_keeps_what_it_has_while_files_are_wrong(tmp_path, monkeypatch):
