@@ -312,7 +312,7 @@ class Cluster:
             ports.require_free(host, port, fix="Stop that, or take another with `--port`.")
         self._on_progress("starting", {})
         self._state_dir.wipe()
-        wanted_s = hard_stop_s(request.plan.longest_s)
+        wanted_s = hard_stop_s(request.plan.longest_s, request.plan.keep_alive_s)
         up = replace(up, ports=side_ports(port), hard_stop_s=wanted_s)
         self._state_dir.save(up)
         head = Head(

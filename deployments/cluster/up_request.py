@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deployments.ray_support.deadlines import SLACK_S, hard_stop_s
+from deployments.ray_support.deadlines import hard_stop_s, most_s
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.environment import HARD_STOP, LOOPBACK
 from deployments.ray_support.state_dir import WIRE, ClusterState
@@ -123,14 +123,15 @@ def refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
     Raises:
         RayError: a function may take longer.
     """
-    wanted_s = hard_stop_s(plan.longest_s)
-    if wanted_s <= up.hard_stop_s:
+    # Ray's own hard stop, of a cluster that was started by hand, has no room for what comes late
+    longest = most_s(up.hard_stop_s, plan.keep_alive_s if up.kind == "own" else 0)
+    if plan.longest_s <= longest:
         return
-    most_s = up.hard_stop_s - SLACK_S
+    wanted_s = hard_stop_s(plan.longest_s, plan.keep_alive_s)
     names = [
         name
         for name, args in declared_functions(plan.applications).items()
-        if args.get("limits", {}).get("request_timeout_s", 0) > most_s
+        if args.get("limits", {}).get("request_timeout_s", 0) > longest
     ]
     fix = (
         "`wakeful down`, then `wakeful up`, starts it with another."
@@ -138,7 +139,7 @@ def refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
         else f"Start every machine's Ray, and run this, with {HARD_STOP}={wanted_s}."
     )
     raise RayError(
-        f"limits.request_timeout_s of {', '.join(names)} is above {most_s:.0f} s, the longest that "
+        f"limits.request_timeout_s of {', '.join(names)} is above {longest:.0f} s, the longest that "
         "a call may take on this cluster: its HAProxy was started to end a call "
         f"{up.hard_stop_s} s after a reload. {fix} Or lower the limit."
     )

@@ -15,8 +15,19 @@ from typing import Any, Final
 from deployments.ray_support.environment import HARD_STOP
 from runtime.declaration.sections import LimitsSpec
 
-HARD_STOP_S: Final = 120
-"""Ray's own bound for a HAProxy that another one has replaced, and our least."""
+KEEP_ALIVE_S: Final = 90
+"""A client's idle connection is kept so long, unless the file says otherwise
+(``http_options.keep_alive_timeout_s``); Ray's. With a HAProxy that was replaced it may have one
+more call, which that one passes on, until then.
+"""
+
+HARD_STOP_S: Final = 210
+"""Our least bound for a HAProxy that another one has replaced: functions of 115 s may be declared
+later.
+"""
+
+RAYS_HARD_STOP_S: Final = 120
+"""Ray's own."""
 
 SLACK_S: Final = 5.0
 """From a deadline to the end of the process that had the call."""
@@ -44,19 +55,31 @@ def longest_s(applications: Iterable[Mapping[str, Any]]) -> float:
     return max((section.get("request_timeout_s", default) for section in limits), default=default)
 
 
-def hard_stop_s(longest: float) -> int:
+def hard_stop_s(longest: float, keep_alive: float = KEEP_ALIVE_S) -> int:
     """After so long a HAProxy that a reload has replaced cuts its last calls. Ray gives a replica's
     port to another one 30 s later.
+
+    Args:
+        keep_alive: seconds that a client's idle connection is kept.
     """
-    return max(HARD_STOP_S, math.ceil(longest + SLACK_S))
+    return max(HARD_STOP_S, math.ceil(keep_alive + longest + SLACK_S))
 
 
-def given_hard_stop_s() -> int:
+def most_s(hard_stop: float, keep_alive: float = 0) -> float:
+    """The longest deadline for which such a HAProxy stays.
+
+    Args:
+        keep_alive: 0: only what it has when it is replaced is counted.
+    """
+    return hard_stop - keep_alive - SLACK_S
+
+
+def given_hard_stop_s(default: int = RAYS_HARD_STOP_S) -> int:
     """The hard stop in this process's environment: the only source for a cluster that was started
     by hand.
     """
     text = os.environ.get(HARD_STOP, "")
-    return int(text) if text.isdigit() else HARD_STOP_S
+    return int(text) if text.isdigit() else default
 
 
 def stop_s(longest: float) -> float:

@@ -16,7 +16,7 @@ from deployments.control.declarations import (
 )
 from deployments.ingress.tls.files import TlsFiles
 from deployments.preflight import LoadResult
-from deployments.ray_support.deadlines import longest_s
+from deployments.ray_support.deadlines import KEEP_ALIVE_S, longest_s
 from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.prepare import DeployableConfig
 from deployments.scaling.tier_policy import begins_in_host
@@ -165,6 +165,11 @@ class Plan:
     def longest_s(self) -> float:
         """The longest deadline of a call."""
         return longest_s(app.to_dict() for app in self.applications)
+
+    @property
+    def keep_alive_s(self) -> float:
+        """An idle connection of a client is kept so long."""
+        return float(self.serve.get("http_options", {}).get("keep_alive_timeout_s", KEEP_ALIVE_S))
 
     @property
     def prefixes(self) -> frozenset[str]:

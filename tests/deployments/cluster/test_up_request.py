@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deployments.cluster.up_request import DriverRequest, refuse_move, refuse_update
+from deployments.cluster.up_request import (
+    DriverRequest,
+    refuse_longer_timeouts,
+    refuse_move,
+    refuse_update,
+)
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.state_dir import ClusterState
-from deployments.rollout.plan import Plan
+from deployments.rollout.plan import Plan, PlannedApp
 from runtime.settings import Settings
 
 UP = ClusterState("own", "127.0.0.1:6379", "127.0.0.1", 8000, "f.yaml", "/here", "/models")
@@ -42,6 +47,35 @@ def test_what_is_up_elsewhere_is_updated_there(host, port, typed):
         refuse_move(UP, host, port)
     assert typed in refused.value.message
     assert refused.value.message.index(typed) < refused.value.message.index("`wakeful down`")
+
+
+@pytest.mark.parametrize(
+    ("kind", "hard_stop_s", "keep_alive_s", "most"),
+    [
+        ("own", 210, None, 115),
+        ("own", 210, 60, 145),
+        ("own", 300, 200, 95),
+        ("joined", 120, None, 115),
+        ("joined", 210, None, 205),
+    ],
+)
+def test_a_deadline_that_a_haproxy_which_is_replaced_would_cut_is_refused(
+    kind, hard_stop_s, keep_alive_s, most
+):
+    """That of a call that an idle connection has as late as may be, too, where the hard stop is
+    ours.
+    """
+    up = replace(UP, kind=kind, hard_stop_s=hard_stop_s)
+    http = {} if keep_alive_s is None else {"keep_alive_timeout_s": keep_alive_s}
+    for longer in (0, 1):
+        limits = {"request_timeout_s": most + longer}
+        app = PlannedApp("f", "/f", "deployments:function", {"limits": limits})
+        plan = Plan("127.0.0.1", 8000, {"http_options": http}, (app,), ())
+        if not longer:
+            refuse_longer_timeouts(up, plan)
+            continue
+        with pytest.raises(RayError, match=f"of f is above {most} s"):
+            refuse_longer_timeouts(up, plan)
 
 
 @pytest.mark.parametrize(

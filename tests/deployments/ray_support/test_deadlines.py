@@ -12,6 +12,7 @@ from deployments.ray_support.deadlines import (
     delete_s,
     given_hard_stop_s,
     hard_stop_s,
+    most_s,
     leave_s,
     longest_s,
     stop_s,
@@ -51,12 +52,12 @@ def test_the_longest_deadline_of_what_is_deployed(applications, seconds):
 @pytest.mark.parametrize(
     ("longest", "hard_stop", "stop", "delete", "leave"),
     [
-        (0.5, 120, 5.5, 35.5, 30.5),
-        (30, 120, 35, 65, 60),
-        (115, 120, 120, 150, 145),
-        (115.5, 121, 120.5, 150.5, 145.5),
-        (300, 305, 305, 335, 330),
-        (MAX_TIMEOUT_S, 3605, 3605, 3635, 3630),
+        (0.5, 210, 5.5, 35.5, 30.5),
+        (30, 210, 35, 65, 60),
+        (115, 210, 120, 150, 145),
+        (115.5, 211, 120.5, 150.5, 145.5),
+        (300, 395, 305, 335, 330),
+        (MAX_TIMEOUT_S, 3695, 3605, 3635, 3630),
     ],
 )
 def test_whatever_ends_something_outlasts_the_longest_deadline(
@@ -71,6 +72,17 @@ def test_whatever_ends_something_outlasts_the_longest_deadline(
         delete,
         leave,
     )
+
+
+@pytest.mark.parametrize("keep_alive", [1, 90, 620])
+@pytest.mark.parametrize("longest", [1, 30, 115, 116, MAX_TIMEOUT_S])
+def test_a_call_that_an_idle_connection_has_at_last_ends_before_haproxy_does(longest, keep_alive):
+    """A HAProxy that was replaced passes it on, so it has to live as long. The same bound says which
+    deadlines may be declared later.
+    """
+    hard_stop = hard_stop_s(longest, keep_alive)
+    assert hard_stop > keep_alive + longest
+    assert longest <= most_s(hard_stop, keep_alive)
 
 
 def test_ray_gives_replicas_and_hosts_their_functions_deadlines():
