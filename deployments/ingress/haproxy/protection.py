@@ -32,6 +32,14 @@ CALLED: Final = frozenset({HTTP, f"frontend {GRPC_FRONTEND}"})
 FAMILIES: Final = frozenset({"", "ipv4", "ipv6", "tcp", "tcp4", "tcp6"})
 """Before an address and ``@``; others have no port, or are not TCP's."""
 
+SERVERS: Final = frozenset({"server", "server-template"})
+
+ANSWERS: Final = [
+    ["http-request", one]
+    for one in ("return", "deny", "redirect", "reject", "tarpit", "use-service")
+]
+"""Of a backend: with one of them it may need no server."""
+
 ANY_ADDRESS: Final = frozenset({"", "*", "0.0.0.0", "::", "[::]"})
 
 
@@ -93,7 +101,7 @@ def protect(
     # processes that other machines reach answer nothing without it
     mark = f"http-request set-header {EDGE} {edge}"
     marked = [_with_first(one, mark) if edge and one.head == HTTP else one for one in closed]
-    if any(map(_is_empty, sections)):
+    if _has_empty(sections):
         marked = [_with_first(one, EMPTY) if one.head == HTTP else one for one in marked]
     return write(_refuse_all(marked) if answers_nothing else marked)
 
@@ -102,10 +110,18 @@ def _with_first(section: Section, rule: str) -> Section:
     return replace(section, lines=(rule, *section.lines))
 
 
-def _is_empty(section: Section) -> bool:
-    """Whether it is a backend that has no server, nor a rule by which it may answer itself."""
-    answers = ("server", "server-template", "http-request")
-    return section.kind == "backend" and not any(one[0] in answers for one in section.words())
+def _has_empty(sections: Iterable[Section]) -> bool:
+    """Whether one of HTTP's applications has neither a server nor a rule by which it answers."""
+    backends = {one.name: one for one in sections if one.kind == "backend"}
+    http = [one for one in sections if one.head == HTTP]
+    used = [
+        words[1] for one in http for words in one.words() if words[0] == "use_backend" and words[1:]
+    ]
+    return any(
+        not any(words[0] in SERVERS or words[:2] in ANSWERS for words in backends[name].words())
+        for name in used
+        if name in backends
+    )
 
 
 def _refuse_all(sections: Iterable[Section]) -> Iterator[Section]:

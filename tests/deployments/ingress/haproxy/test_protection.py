@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deployments.ingress.haproxy.lacks import CLOSED
-from deployments.ingress.haproxy.protection import close, protect
+from deployments.ingress.haproxy.protection import EMPTY, HTTP, close, protect
 from deployments.ingress.haproxy.rules import EDGE, KEPT
 from deployments.ingress.haproxy.syntax import Section, parse
 from tests.deployments.ingress.haproxy.ray_files import RELEASES, ray_file
@@ -53,6 +53,36 @@ def test_what_clients_do_not_call_is_for_this_machine(release, case, is_ours, ho
     text = protect(ray_file(release, case), is_ours=is_ours, host=host)
     assert [bind for one in binds(text).values() for bind in one] == expected
     assert "stats socket /hap/s mode 600 level admin expose-fd listeners" in process(text).lines
+
+
+@pytest.mark.parametrize(
+    ("backend", "is_empty"),
+    [
+        ("", True),
+        ("http-request set-header a b", True),
+        ("server r0 10.0.0.4:8000", False),
+        ("server-template r 3 10.0.0.4:8000", False),
+        ("http-request return status 404", False),
+    ],
+)
+def test_no_routes_are_listed_while_an_application_has_no_servers(backend, is_empty):
+    """Other sections, which may have none for ever, are no applications."""
+    text = f"""\
+frontend http_frontend
+    bind *:8123
+    use_backend http-f if {{ path_beg /f }}
+    use_backend %[var(txn.other)]
+backend http-f
+    {backend}
+backend sessions
+    stick-table type ip size 1k
+backend http-g
+    server r1 10.0.0.5:8000
+listen pages
+    bind *:8404
+"""
+    (http,) = [one for one in parse(protect(text, is_ours=True)) if one.head == HTTP]
+    assert (EMPTY in http.lines) is is_empty
 
 
 def without_said(section: Section) -> tuple[str, ...]:
