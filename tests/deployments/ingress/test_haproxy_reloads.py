@@ -338,9 +338,11 @@ def test_the_newest_process_counts_by_the_clients_address(tmp_path: Path):
 
 
 def test_no_client_fills_the_newest_through_those_before(tmp_path: Path):
-    """It is told to call again, by a connection that stays: one of HTTP/2 has others under way."""
+    """It is told to call again, by a connection that stays: one of HTTP/2 has others under way. A page
+    of another origin hears it, too.
+    """
     most = 2
-    bounded = replace(OPEN, host="0.0.0.0", per_address=most)
+    bounded = replace(allowing(NEW), host="0.0.0.0", per_address=most)
     with running(tmp_path, bounded, own="127.0.0.9") as (proxy, first), ExitStack() as stack:
 
         def connect_more(address: str) -> list[http.client.HTTPConnection]:
@@ -352,7 +354,7 @@ def test_no_client_fills_the_newest_through_those_before(tmp_path: Path):
         honest = connect_more(OTHERS[1])
         stack.enter_context(proxy.reloaded(second, bounded))
         for client in (*clients, *honest):
-            client.request("POST", "/f/slow", b"", {"x-request-id": "mine"})
+            client.request("POST", "/f/slow", b"", {"x-request-id": "mine", "origin": NEW})
         for client in connect_more(OTHERS[0]):  # those before tell it to open others
             client.request("GET", "/f/a")
             assert client.getresponse().status == 200
@@ -362,6 +364,7 @@ def test_no_client_fills_the_newest_through_those_before(tmp_path: Path):
         assert found[2 * most :] == [(200, b"slow")] * most
         refused = next(json.loads(body) for status, body in found if status == 503)
         assert (refused["code"], refused["request_id"]) == ("unavailable", "mine")
+        assert {answer.headers["access-control-allow-origin"] for answer in answers} == {NEW}
 
 
 @pytest.mark.parametrize(
