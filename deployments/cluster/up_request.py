@@ -139,7 +139,7 @@ def refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
         else f"Start every machine's Ray, and run this, with {HARD_STOP}={wanted_s}."
     )
     raise RayError(
-        f"limits.request_timeout_s of {', '.join(names)} is above {longest:.0f} s, the longest that "
-        "a call may take on this cluster: its HAProxy was started to end a call "
+        f"limits.request_timeout_s of {', '.join(names)} is above {longest:.0f} s, the longest "
+        "that a call may take on this cluster: its HAProxy was started to end a call "
         f"{up.hard_stop_s} s after a reload. {fix} Or lower the limit."
     )

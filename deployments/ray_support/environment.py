@@ -309,8 +309,8 @@ def hard_stop(seconds: int) -> Variable:
     return Variable(
         HARD_STOP,
         str(seconds),
-        "A HAProxy that a reload displaced may hold a call so long: an idle connection may have one "
-        "more for 90 s, the longest request_timeout_s that there may be, and 5; Ray: 120.",
+        "A HAProxy that a reload displaced may hold a call so long: an idle connection may have "
+        "one more for 90 s, the longest request_timeout_s that there may be, and 5; Ray: 120.",
     )
 
 

@@ -12,9 +12,9 @@ from deployments.ray_support.deadlines import (
     delete_s,
     given_hard_stop_s,
     hard_stop_s,
-    most_s,
     leave_s,
     longest_s,
+    most_s,
     stop_s,
 )
 from deployments.ray_support.environment import HARD_STOP
