@@ -23,6 +23,7 @@ from deployments.ingress.haproxy.syntax import (
 from deployments.ingress.haproxy.terms import TlsTerms, decide_hosts
 from deployments.ray_support.environment import CONNECTIONS
 from deployments.ray_support.haproxy_names import FRONTEND, GRPC_FRONTEND, METRICS, STATISTICS
+from deployments.ray_support.texts import ROUTES_PATH
 
 HTTP: Final = f"frontend {FRONTEND}"
 
@@ -57,7 +58,7 @@ EMPTY: Final = (
     "http-request return status 503 content-type application/json lf-string "
     '\'{"error":"HAProxy has just started and is told of all servers within a second; ask again.",'
     '"code":"unavailable","where":"","request_id":"%[uuid]"}\' hdr retry-after 1 '
-    "if { path -i /-/routes }"
+    f"if {{ path -i {ROUTES_PATH} }}"
 )
 """Where an application has no servers yet: ``up`` waits for the routes, which a manager that has
 just started hears of before it hears of servers.
