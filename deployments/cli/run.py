@@ -284,8 +284,7 @@ def _serve_processes(
 ) -> int:
     """Serve in several processes until a signal; return the exit status."""
     import runtime.onnx.session  # noqa: F401  # before the forks, which then start in no time
-    from deployments.local.front import require_front
-    from deployments.local.process_run import ProcessRun
+    from deployments.local.process_run import ProcessRun, require_front
     from deployments.ray_support import ports
 
     require_front(_wanting_front(access, workers))
@@ -316,7 +315,8 @@ def _reload(
     """Serve the newest version of a file that loads, until a signal; return the exit status."""
     import runtime.http.server  # before the forks, which then start in no time
     import runtime.onnx.session  # noqa: F401
-    from deployments.local.front import Front, FrontRules, require_front
+    from deployments.local.front import Front, FrontRules
+    from deployments.local.process_run import require_front
     from deployments.local.reload import Reloader
     from deployments.local.runs import run_folder
     from deployments.ray_support import ports

@@ -16,7 +16,6 @@ the port of the run from the process that starts it, which keeps it while HAProx
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import signal
 import socket
@@ -55,7 +54,6 @@ from deployments.ray_support.secret_store import edge_secret
 from runtime.declaration.access.key_table import KeyTable
 from runtime.errors import DeclarationError, WakefulError
 from runtime.system.child_processes import ending_with_parent
-from runtime.system.extras import install_line, is_installed
 
 if TYPE_CHECKING:
     from runtime.declaration.config_file import ConfigFile
@@ -457,33 +455,3 @@ class Front:
     @property
     def _socket(self) -> Path:
         return self._folder / "s"
-
-
-def require_front(reason: str) -> None:
-    """See that HAProxy can stand before processes here, before anything begins.
-
-    Args:
-        reason: what asks for it, such as ``--workers``.
-
-    Raises:
-        FrontFailed: with what is missing.
-    """
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):
-        raise FrontFailed(
-            f"{reason} needs Linux 5.3 or later, which tells when a process has ended. Serve "
-            "without it here, or in a container."
-        ) from None
-    try:
-        binary()
-    except FileNotFoundError:
-        raise FrontFailed(
-            f"{reason} puts HAProxy before the processes, and there is none here. Run: "
-            f"{install_line('workers')}, or put haproxy (2.8 or later, with Lua) on the PATH."
-        ) from None
-    if not is_installed("jinja2"):
-        raise FrontFailed(
-            f"{reason} writes HAProxy's configuration with jinja2, which is not installed here. "
-            f"Run: {install_line('workers')}"
-        )

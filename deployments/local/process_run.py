@@ -4,6 +4,7 @@ what each of them does. And what any run has of its own: what it asks of calls, 
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,9 @@ from pathlib import Path
 from socket import socket
 from typing import Final, Protocol
 
+from deployments.ingress.haproxy_config import binary
 from deployments.ingress.tls.files import TlsFiles
-from deployments.local.front import Front, FrontRules
+from deployments.local.front import Front, FrontFailed, FrontRules
 from deployments.local.hang_records import HangRecords
 from deployments.local.process_link import ProcessLink
 from deployments.local.runs import run_folder
@@ -30,6 +32,7 @@ from runtime.http.catalogue.console.sources import ConsoleFacts
 from runtime.http.transport.draining_server import DrainingServer
 from runtime.library.library import EntryState
 from runtime.settings import Settings, budget_bytes
+from runtime.system.extras import install_line, is_installed
 
 SECRET_BYTES: Final = 32
 
@@ -193,3 +196,33 @@ class ProcessRun:
             )
         except WakefulError as error:
             return self._report.on_error(error)
+
+
+def require_front(reason: str) -> None:
+    """See that HAProxy can stand before processes here, before anything begins.
+
+    Args:
+        reason: what asks for it, such as ``--workers``.
+
+    Raises:
+        FrontFailed: with what is missing.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        raise FrontFailed(
+            f"{reason} needs Linux 5.3 or later, which tells when a process has ended. Serve "
+            "without it here, or in a container."
+        ) from None
+    try:
+        binary()
+    except FileNotFoundError:
+        raise FrontFailed(
+            f"{reason} puts HAProxy before the processes, and there is none here. Run: "
+            f"{install_line('workers')}, or put haproxy (2.8 or later, with Lua) on the PATH."
+        ) from None
+    if not is_installed("jinja2"):
+        raise FrontFailed(
+            f"{reason} writes HAProxy's configuration with jinja2, which is not installed here. "
+            f"Run: {install_line('workers')}"
+        )

@@ -21,7 +21,8 @@ from deployments.ingress.haproxy.access import make_files
 from deployments.ingress.haproxy.rules import CONSOLE, DRAINING
 from deployments.ingress.haproxy_config import binary
 from deployments.local import front as front_module
-from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
+from deployments.local.front import Front, FrontFailed, FrontRules, write_config
+from deployments.local.process_run import require_front
 from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
 from deployments.ray_support.environment import BUFFER_BYTES, CONNECTIONS
 from runtime.declaration import config_file
