@@ -82,9 +82,12 @@ know.
 """
 
 FIRST_NEWEST: Final = "m"
-"""Likewise, the socket where it takes what others pass on (``rules.NEWEST``): where it does not
-start, they reach the one before.
+FIRST_WAITING: Final = "v"
+"""Likewise, the sockets where it takes what others pass on (``rules.NEWEST``), and where calls wait
+(``WAITING``): where it does not start, they reach the one before.
 """
+
+WAITING: Final = "w"
 
 SPARE_FILES: Final = 256
 """Files beside those of connections that HAProxy may open."""
@@ -181,6 +184,8 @@ def write_config(
         "folder": folder,
         "socket": folder / FIRST_SOCKET,
         "newest": folder / FIRST_NEWEST,
+        "first_waiting": folder / FIRST_WAITING,
+        "waiting": folder / WAITING,
         "listeners": listeners,
         "places": [{"name": server_name(slot), "port": port} for slot, port in enumerate(ports)],
         "once": [match for one in rules.once for match in _matches(one)],
@@ -288,8 +293,8 @@ class Front:
                 self._set_maps()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Return one that listens; until then the sockets for commands, and for what others pass
-        on, stay those of the one before.
+        """Return one that listens; until then the sockets for commands, for what others pass on,
+        and for calls that wait, stay those of the one before.
 
         Raises:
             FrontFailed, OSError: there is none.
@@ -328,6 +333,7 @@ class Front:
                     reason = read_refusal(program, file, listeners) or "it does not say why"
                     raise FrontFailed(f"HAProxy does not start: {reason}")
                 time.sleep(0.01)
+            (self._folder / FIRST_WAITING).replace(self._folder / WAITING)
             (self._folder / FIRST_NEWEST).replace(self._folder / NEWEST)
             first_socket.replace(self._socket)
         except BaseException:

@@ -8,8 +8,11 @@ import http.client
 import socket
 import stat
 import threading
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -38,9 +41,28 @@ def keep(bound: socket.socket, stack: ExitStack, key: str = "") -> http.client.H
 def call(client: http.client.HTTPConnection, key: str = "") -> int:
     """The status of a call."""
     client.request("POST", "/v2/models/f", b"", {"x-api-key": key} if key else {})
+    return read_status(client)
+
+
+def read_status(client: http.client.HTTPConnection) -> int:
+    """Of the answer to what was sent."""
     answer = client.getresponse()
     answer.read()
     return answer.status
+
+
+@contextmanager
+def failing_starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What starts listens, and ends before it has proved itself."""
+    process_id = admin_socket.process_id
+
+    def fails(path: Path) -> None:
+        if process_id(path) is not None:
+            raise FrontFailed("it has ended")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(admin_socket, "process_id", fails)
+        yield
 
 
 def test_a_connection_to_the_one_before_is_answered_by_the_keys_that_hold(tmp_path):
@@ -99,13 +121,7 @@ def test_a_call_that_is_sent_once_is_passed_on_once(tmp_path):
 
 
 def test_what_one_passes_on_reaches_the_last_that_has_started(tmp_path, monkeypatch):
-    """Another may listen, and end before it has proved itself."""
-    process_id = admin_socket.process_id
-
-    def fails(path):
-        if process_id(path) is not None:
-            raise FrontFailed("it has ended")
-
+    """Another may have listened."""
     with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
         front = Front(tmp_path, [bound], 1, FrontRules())
         front.set_port(0, port)
@@ -115,8 +131,24 @@ def test_what_one_passes_on_reaches_the_last_that_has_started(tmp_path, monkeypa
         front.update(FrontRules(cors=CORS))
         assert before is not None
         wait_until(lambda: not is_listening(before))
-        with monkeypatch.context() as patched:
-            patched.setattr(admin_socket, "process_id", fails)
-            with pytest.raises(FrontFailed):
-                front.update(FrontRules())
+        with failing_starts(monkeypatch), pytest.raises(FrontFailed):
+            front.update(FrontRules())
         assert call(client) == 200
+
+
+def test_a_start_that_fails_takes_no_place_where_calls_wait(tmp_path, monkeypatch):
+    """Calls wait in the one that goes on."""
+    with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
+        front = Front(tmp_path, [bound], 1, FrontRules())
+        front.start()
+        stack.callback(front.close, 1.0)
+        with failing_starts(monkeypatch), pytest.raises(FrontFailed):
+            front.update(FrontRules(cors=CORS))
+        client = stack.enter_context(
+            closing(http.client.HTTPConnection(*bound.getsockname(), timeout=60))
+        )
+        client.request("POST", "/v2/models/f", b"")
+        sessions = partial(admin_socket.send_command, tmp_path / "s", "show sess")
+        wait_until(lambda: "fe=waiting " in (sessions() or ""))
+        front.set_port(0, port)
+        assert read_status(client) == 200
