@@ -395,7 +395,8 @@ class Front:
 
     def update(self, rules: FrontRules) -> None:
         """From now on other rules hold. Another HAProxy takes the place of this one, which answers
-        what it has; keys are told to it at the next ``look``.
+        what it has, and is told of no process any more: where calls wait, ``set_port`` comes first.
+        Keys are told to the new one at the next ``look``.
 
         Raises:
             FrontFailed: it does not start; the one before goes on, by the rules and the keys that

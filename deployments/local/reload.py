@@ -290,15 +290,18 @@ class Reloader:
         elif version is self._loading:
             version.digests, rules = data
             if self._front is not None:
+                # first: calls may wait in one whose place is taken, which is told nothing more
+                self._front.set_port(0, self._sockets[0].getsockname()[1])
                 try:
                     self._front.update(rules)
                 except WakefulError as error:
+                    if self._serving is None:
+                        self._front.set_port(0, None)
                     self._report(str(error))
                     self._loading = None
                     self._hand_over(version)
                     self._on_failed(version)
                     return
-                self._front.set_port(0, self._sockets[0].getsockname()[1])
                 if self._front.pid is None:
                     self._front.start()
             former, self._serving, self._loading = self._serving, version, None

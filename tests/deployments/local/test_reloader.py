@@ -106,9 +106,11 @@ class FrontOfOneRule:
     """A HAProxy that starts with no rules but one's own."""
 
     pid = 1
+    drain_s = 0.0
 
     def __init__(self) -> None:
         self.taken: list[FrontRules] = []
+        self.ports: list[int | None] = []
 
     def update(self, rules: FrontRules) -> None:
         if rules.once:
@@ -116,12 +118,15 @@ class FrontOfOneRule:
         self.taken.append(rules)
 
     def set_port(self, slot: int, port: int | None) -> None:
-        pass
+        self.ports.append(port)
 
     def look(self, report: Callable[[str], None]) -> None:
         pass
 
     def drain(self, until: float, signal_count: Callable[[], int]) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def kill(self) -> None:
@@ -184,6 +189,22 @@ def test_a_version_whose_rules_haproxy_does_not_take_has_failed(tmp_path):
     assert len(front.taken) == 2
     assert reported[:2] == ["HAProxy does not start: so it is.", GOES_ON]
     assert reported[2].startswith("reloaded in")
+
+
+def test_a_version_that_has_failed_is_not_called():
+    """Where none serves, calls that wait go on waiting for the next one."""
+
+    def serve(link: VersionLink) -> int:
+        link._pipe.send(("serving", ({}, FrontRules(("/v2/models/f",)))))
+        return 0
+
+    front, reported = FrontOfOneRule(), list[str]()
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+        reloader = Reloader(serve, (bound,), lambda: (), (), reported.append, front)  # type: ignore[arg-type]
+        reloader.run(lambda: len(reported) // 2)
+    assert reported[1] == "nothing answers yet; save a file to try again."
+    assert front.ports == [port, None]
 
 
 def test_a_broken_file_that_is_gone_for_a_while_is_waited_for(tmp_path):
