@@ -52,6 +52,7 @@ from deployments.ray_support.environment import (
 )
 from deployments.ray_support.secret_store import edge_secret
 from runtime.declaration.access.key_table import KeyTable
+from runtime.declaration.sections import MAX_TIMEOUT_S
 from runtime.errors import DeclarationError, WakefulError
 from runtime.system.child_processes import ending_with_parent
 
@@ -63,6 +64,15 @@ HOLD_S: Final = 30
 
 KEEP_ALIVE_S: Final = 90
 """How long a connection without a request is kept, as by one process."""
+
+HARD_STOP_S: Final = int(MAX_TIMEOUT_S) + KEEP_ALIVE_S + 1
+"""One that was replaced ends with its last call. That may come as late as its connections are kept,
+and take as long as any function may be given: the newest has it answered, by the deadlines that
+hold then.
+"""
+
+MOST_FORMER: Final = 8
+"""Replaced ones at once, 7 MB each; of more the oldest is ended, with what it has."""
 
 SERVER_DAYS: Final = 7
 """HAProxy wants a bound; a process has one of its own for each call."""
@@ -110,7 +120,8 @@ class FrontRules:
     Attributes:
         once: prefixes of functions whose calls are not sent again.
         cors: ``CorsSpec`` as plain data; None: pages of other origins may not call.
-        drain_s: longest time that a call under way has once the end has begun.
+        drain_s: longest time that a call under way has once the end has begun. Another one wants no
+            other HAProxy.
         secret: of the run, where clients need keys or certificates: HAProxy and the processes know
             each other by it; empty: processes answer whatever reaches them.
         functions: by their prefixes.
@@ -121,7 +132,7 @@ class FrontRules:
 
     once: tuple[str, ...] = ()
     cors: Mapping[str, Any] | None = None
-    drain_s: float = 60.0
+    drain_s: float = field(default=60.0, compare=False)
     secret: str = ""
     functions: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFiles | None = None
@@ -202,7 +213,7 @@ def write_config(
         "keep_alive_s": KEEP_ALIVE_S,
         "check_s": CHECK_S,
         "hold_s": HOLD_S,
-        "hard_stop_s": max(1, round(rules.drain_s + 1)),
+        "hard_stop_s": HARD_STOP_S,
         "edge": edge_secret(rules.secret) if rules.secret else "",
         "secret": rules.secret,
         "access": RUN_ACCESS if has_keys else None,
@@ -272,6 +283,11 @@ class Front:
     def secret(self) -> str:
         """As of ``FrontRules``."""
         return self._rules.secret
+
+    @property
+    def drain_s(self) -> float:
+        """As of ``FrontRules``."""
+        return self._rules.drain_s
 
     @property
     def has_died(self) -> bool:
@@ -405,11 +421,9 @@ class Front:
         keys, former_keys = rules.keys, self._keys
         if keys is not None and former_keys is not None and not keys.is_like(former_keys):
             self._keys = keys
-        if rules == self._rules:
-            return
         before, former = self._rules, self._process
         self._rules = rules
-        if former is None or self.has_died:
+        if rules == before or former is None or self.has_died:
             return  # it is started with what holds then
         try:
             self.start()
@@ -421,6 +435,8 @@ class Front:
             raise
         former.send_signal(signal.SIGUSR1)
         self._former.append(former)
+        for oldest in self._former[:-MOST_FORMER]:
+            _kill(oldest)
 
     def refuse_new(self) -> int | None:
         """Refuse new requests, and return the calls under way; None where it does not answer."""
@@ -429,6 +445,10 @@ class Front:
     def drain(self, until: float, signal_count: Callable[[], int]) -> None:
         """Refuse new requests until those under way are answered, then close the port. A second
         signal ends the wait, and so does this time (seconds of ``time.monotonic``).
+
+        Those that were replaced go on until ``close`` or ``kill``. They tell nothing of their calls
+        (HAProxy closes its socket for commands with its port): the processes answer these before
+        they end.
         """
         began = time.monotonic()
         while self.pid is not None and signal_count() < 2 and time.monotonic() < until:
@@ -436,29 +456,42 @@ class Front:
             if under_way is None or (not under_way and time.monotonic() > began + LINGER_S):
                 break
             time.sleep(DRAIN_POLL_S)
-        self.close(LINGER_S)
+        self.forget()
+        self._stop(LINGER_S)
 
     def forget(self) -> None:
         """Close the sockets here, so that the port is HAProxy's alone; in a fork, too."""
         for one in self._sockets:
             one.close()
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float = LINGER_S) -> None:
         """Close the port, and end when the connections are closed, or after this time."""
+        until = time.monotonic() + timeout_s
         self.forget()
-        if self._process is not None and self._process.poll() is None:
+        self._stop(timeout_s)
+        for process in self._former:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+        self.kill()
+
+    def _stop(self, timeout_s: float) -> None:
+        """The same of the newest alone."""
+        if self._process is not None:
             self._process.send_signal(signal.SIGUSR1)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout_s)
-        self.kill()
+            _kill(self._process)
 
     def kill(self) -> None:
         """End it now. Idempotent."""
         for process in (*self._former, *([self._process] if self._process else [])):
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            _kill(process)
 
     @property
     def _socket(self) -> Path:
         return self._folder / "s"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import math
 import os
 import signal
 import socket
@@ -63,8 +64,8 @@ HAND_OVER: Final = "hand over"
 MOST_LEAVING: Final = 3
 """Former versions that still answer what they have; the next edit waits for one of them to end."""
 
-FRONT_S: Final = 600.0
-"""Longest wait for the calls under way at HAProxy: the serving version bounds each of them."""
+END_S: Final = 2.0
+"""Beyond the drain time of HAProxy, for versions to close what they have."""
 
 INTERRUPTED: Final = 130
 
@@ -369,26 +370,32 @@ class Reloader:
             self._leaving.remove(version)
 
     def _drain(self, signal_count: Callable[[], int]) -> int:
-        """Let versions answer what they have; each bounds that itself."""
+        """Let versions answer what they have; each bounds that itself, and HAProxy what it has."""
         if self._loading is not None:
             self._kill(self._loading)
+        until = math.inf
         if self._front is not None:
-            self._front.drain(time.monotonic() + FRONT_S, signal_count)
+            until = time.monotonic() + self._front.drain_s
+            self._front.drain(until, signal_count)
+            until = max(until, time.monotonic()) + END_S
         ending = self._versions
         for version in ending:
             version.pipe.close()
-        while ending and signal_count() < 2:
+        while ending and signal_count() < 2 and time.monotonic() < until:
             for version in ending[:]:
                 pid, _ = os.waitpid(version.pid, os.WNOHANG)
                 if pid:
                     ending.remove(version)
             time.sleep(POLL_S)
+        is_interrupted = bool(ending) and signal_count() > 1
         self._serving, self._leaving = None, []
         for version in ending:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(version.pid, signal.SIGKILL)
             os.waitpid(version.pid, 0)
-        return INTERRUPTED if ending else 0
+        if self._front is not None and not is_interrupted:
+            self._front.close()  # those that were replaced have the last answers by now
+        return INTERRUPTED if is_interrupted else 0
 
 
 def _send(version: ForkedVersion, message: str) -> None:

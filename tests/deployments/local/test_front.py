@@ -30,6 +30,7 @@ from runtime.declaration.access import key_table
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
+from runtime.declaration.sections import MAX_TIMEOUT_S
 from runtime.errors import DeclarationError, Problem
 from tests.deployments.ingress.haproxy.proxies import Replica, replicas
 from tests.deployments.local.fronts import CORS, listening
@@ -41,7 +42,7 @@ from tests.problems import expect_values
     "rules",
     [
         FrontRules(),
-        FrontRules(("/v2/models/f", "/v1"), CORS, 2.5),
+        FrontRules(("/v2/models/f", "/v1"), CORS),
         FrontRules(cors=CORS, secret="5e", functions={"/v2/models/f": "f"}),
         FrontRules(cors=CORS, secret="5e", per_address=7),
     ],
@@ -90,6 +91,7 @@ applications:
     file = tmp_path / "serve_config.yaml"
     file.write_text(text)
     rules = FrontRules.of(config_file.read(file), 3.0)
+    assert rules.drain_s == 3.0
     functions = {"/v2/models/once": "once", "/v2/models/again": "again"}
     assert rules == FrontRules(("/v2/models/once",), None, 3.0, "", functions)
     file.write_text("http: {connections_per_address: 7}\n" + text)
@@ -109,6 +111,13 @@ def test_no_header_of_a_client_keeps_a_drain_from_its_end(tmp_path):
     config = write_config(tmp_path, [3], [None], FrontRules(), has_keys=False)
     (refusal,) = (line for line in config.splitlines() if "return status 503" in line)
     assert refusal.endswith(f"if {{ var({DRAINING}) -m bool }} !{{ path /v2/health/live }}")
+
+
+def test_a_replaced_one_may_have_the_longest_call_that_there_is(tmp_path):
+    """Whatever the file said when it was started: of an edit it passes on to the newest, too."""
+    config = write_config(tmp_path, [3], [None], FrontRules(drain_s=0.0), has_keys=False)
+    (seconds,) = (line.split()[1] for line in config.splitlines() if "hard-stop-after" in line)
+    assert float(seconds.removesuffix("s")) > MAX_TIMEOUT_S + front_module.KEEP_ALIVE_S
 
 
 def test_several_processes_want_what_writes_haproxys_configuration(monkeypatch):

@@ -14,15 +14,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployments.ingress import admin_socket
 from deployments.ingress.haproxy.rules import NEWEST
+from deployments.local import front as front_module
 from deployments.local.front import Front, FrontFailed, FrontRules
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
-from tests.deployments.ingress.haproxy.proxies import is_listening, replicas
+from tests.deployments.ingress.haproxy.proxies import Replica, is_listening, replicas
 from tests.deployments.local.fronts import CORS, listening
 from tests.deployments.projects import wait_until
 
@@ -152,3 +154,40 @@ def test_a_start_that_fails_takes_no_place_where_calls_wait(tmp_path, monkeypatc
         wait_until(lambda: "fe=waiting " in (sessions() or ""))
         front.set_port(0, port)
         assert read_status(client) == 200
+
+
+def test_a_replaced_one_answers_what_it_has_whatever_the_end_has(tmp_path):
+    """`WAKEFUL_DRAIN_S` is of the end of the run: neither a call that was under way is cut when it is
+    over, nor one that has come since by a connection that was kept.
+    """
+    rules = FrontRules(drain_s=0.0)
+    with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
+        front = Front(tmp_path, [bound], 1, rules)
+        front.set_port(0, port)
+        front.start()
+        stack.callback(front.close, 1.0)
+        Replica.forget()
+        clients = [keep(bound, stack) for _ in range(2)]
+        clients[0].request("POST", "/f/late", b"")
+        wait_until(lambda: len(Replica.requests) == 3)
+        front.update(replace(rules, cors=CORS))
+        clients[1].request("POST", "/f/late", b"")
+        assert [read_status(client) for client in clients] == [200, 200]
+
+
+def test_those_that_were_replaced_are_bounded(tmp_path, monkeypatch):
+    """Clients that keep their connections keep them, too; of too many the oldest is ended."""
+    monkeypatch.setattr(front_module, "MOST_FORMER", 1)
+    with listening() as bound, replicas(1) as (port,), ExitStack() as stack:
+        front = Front(tmp_path, [bound], 1, FrontRules())
+        front.set_port(0, port)
+        front.start()
+        stack.callback(front.close, 1.0)
+        started, clients = [psutil.Process(front.pid)], [keep(bound, stack)]
+        for most in (7, 8):
+            front.update(FrontRules(per_address=most))
+            wait_until(lambda: not is_listening(started[-1].pid))
+            started.append(psutil.Process(front.pid))
+            clients.append(keep(bound, stack))
+        assert [process.is_running() for process in started] == [False, True, True]
+        assert [call(client) for client in clients[1:]] == [200, 200]

@@ -1,5 +1,5 @@
 """Versions of `wakeful run --reload` behind HAProxy, as where calls need keys: what an edit of its
-rules and a crash leave of calls.
+rules, a crash and the end leave of calls.
 """
 
 from __future__ import annotations
@@ -29,11 +29,19 @@ PATIENCE_S = 60.0
 RULES = FrontRules()
 OTHER_RULES = FrontRules(cors=CORS)
 
+HAS_ENDED = threading.Event()
+"""In a version: its end has begun."""
+
 
 class Answers(BaseHTTPRequestHandler):
-    """At once."""
+    """At once; at `/end` when the end has begun, at `/never` when a test has failed."""
 
     def do_POST(self) -> None:
+        if self.path == "/end":
+            HAS_ENDED.wait(PATIENCE_S)
+            time.sleep(0.2)
+        elif self.path == "/never":
+            time.sleep(PATIENCE_S / 2)
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -55,6 +63,7 @@ def serve(link: VersionLink, rules: FrontRules) -> int:
         while True:
             if link._pipe.recv() == HAND_OVER:
                 server.shutdown()
+    HAS_ENDED.set()
     server.shutdown()
     server.server_close()
     return 0
@@ -108,6 +117,50 @@ def has_session(folder: Path, text: str) -> bool:
 def send(client: socket.socket, path: str) -> None:
     """A call."""
     client.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+
+
+def test_the_end_waits_for_a_call_in_one_that_was_replaced(tmp_path):
+    """The version that has it answers it, and its client hears it."""
+    code, reported = tmp_path / "code.py", list[str]()
+    versions = {"0": partial(serve, rules=RULES), "1": partial(serve, rules=OTHER_RULES)}
+    code.write_text("0")
+    with listening() as bound, socket.socket() as client:
+
+        def steps() -> Iterator[None]:
+            while not has_session(tmp_path, "fe="):
+                yield
+            client.connect(bound.getsockname())
+            send(client, "/end")
+            while not has_session(tmp_path, "be=workers srv=w1"):
+                yield
+            code.write_text("1")
+            while not reported:
+                yield
+
+        assert run_until_end(steps(), tmp_path, bound, versions, reported) == 0
+        client.settimeout(PATIENCE_S)
+        assert client.recv(65536).split()[1] == b"200"
+    assert [text.partition(" in ")[0] for text in reported] == ["reloaded"]
+
+
+def test_the_end_waits_for_no_call_longer_than_the_drain_time(tmp_path):
+    """Though its version would go on."""
+    rules, ended = FrontRules(drain_s=0.2), list[float]()
+    (tmp_path / "code.py").write_text("0")
+    with listening() as bound, socket.socket() as client:
+
+        def steps() -> Iterator[None]:
+            while not has_session(tmp_path, "fe="):
+                yield
+            client.connect(bound.getsockname())
+            send(client, "/never")
+            while not has_session(tmp_path, "be=workers srv=w1"):
+                yield
+            ended.append(time.monotonic())
+
+        versions = {"0": partial(serve, rules=rules)}
+        assert run_until_end(steps(), tmp_path, bound, versions, []) == 0
+    assert time.monotonic() - ended[0] < PATIENCE_S / 4
 
 
 def test_a_call_that_waits_for_a_process_is_answered_by_the_edit_that_mends_it(tmp_path):
