@@ -12,7 +12,7 @@ import math
 import operator
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -205,16 +205,37 @@ def has_earlier_counts(age_s: float, since_s: float) -> bool:
     return age_s > since_s
 
 
-ENDED_S: Final = 30.0
-"""A process that has reported nothing for so long has ended, and its counts go on as those of the
-past.
+SILENT_S: Final = 30.0
+"""A process that has reported nothing for so long has ended as a rule, or was cut off and reports
+again. While the table hears of none at all, as one that was stopped itself, this time stands still.
 """
 
-MOST_SILENT: Final = 16
-"""Processes that have reported nothing for so long, and may report again: one that was stopped or
-too busy has not counted twice. Of further ones, the longest silent first, the counts alone are
-kept.
+PAUSE_S: Final = 15.0
+"""Between two reports, of whatever processes, from which on it has heard of none; ``run --workers``
+asks each 10 s.
 """
+
+SILENT_PROCESSES: Final = 500
+SILENT_FUNCTIONS: Final = 20_000
+"""Of processes that are silent so many are kept, and of functions that they have counted: what one
+of them reports again takes the place of what it had reported. Of further ones, the longest silent
+first, the counts alone are kept, and what they would report again is counted twice. A function of
+a process takes a kilobyte, and 10 µs of each sum of it.
+"""
+
+
+def surplus_of(silent: Sequence[int]) -> int:
+    """Return how many of the processes that are silent are too many, the first ones.
+
+    Args:
+        silent: functions that each has counted, the longest silent first.
+    """
+    kept = 0
+    for place, functions in enumerate(reversed(silent)):
+        kept += functions
+        if place == SILENT_PROCESSES or kept > SILENT_FUNCTIONS:
+            return len(silent) - place
+    return 0
 
 
 MOST_REMOVED: Final = 2000
@@ -246,15 +267,16 @@ class StatisticsTable:
         now: that time, seconds as of ``time.monotonic``.
 
     Mutable state: ``_since`` (processes that began before it may have counted before), ``_active``
-    (by process), ``_silent`` (likewise, those that have reported nothing for ``ENDED_S``, the
-    longest silent first), ``_ended`` (of all processes that are gone together), ``_declared`` and
+    (by process), ``_silent`` (likewise, those that have reported nothing for ``SILENT_S``, the
+    longest silent first), ``_ended`` (of all processes that are gone together), ``_heard_at`` and
+    ``_resumed_at`` (of the last report, and of the first after a pause), ``_declared`` and
     ``_removed`` (the names of functions that there are, and of the last that there were),
     ``_sums`` and ``_changed`` (of all processes by function, and the names that are added up anew),
     ``_earlier`` (likewise of the earlier counts; None: they have changed).
     """
 
     def __init__(self, now: float) -> None:
-        self._since = now
+        self._since = self._heard_at = self._resumed_at = now
         self._active: dict[str, _ProcessStatistics] = {}
         self._silent: dict[str, _ProcessStatistics] = {}
         self._ended = _ProcessStatistics()
@@ -298,11 +320,18 @@ class StatisticsTable:
         self._end_silent(now)
 
     def _end_silent(self, now: float) -> None:
-        for process, one in list(self._active.items()):
-            if one.reported_at < now - ENDED_S:
-                self._silent[process] = self._active.pop(process)
-        while len(self._silent) > MOST_SILENT:
-            ended = self._silent.pop(next(iter(self._silent)))
+        if now - self._heard_at > PAUSE_S:
+            self._resumed_at = now
+        self._heard_at, last = now, now - SILENT_S
+        if last < self._resumed_at:
+            return
+        silent = [process for process, one in self._active.items() if one.reported_at < last]
+        if not silent:
+            return
+        self._silent |= {process: self._active.pop(process) for process in silent}
+        functions = [len(one.counted) for one in self._silent.values()]
+        for process in list(self._silent)[: surplus_of(functions)]:
+            ended = self._silent.pop(process)
             # the sums of all processes stay what they are
             _add_to(self._ended.counted, ended.counted)
             _add_to(self._ended.earlier, ended.earlier)

@@ -11,13 +11,15 @@ import pytest
 
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.statistics import (
-    ENDED_S,
     MOST_REMOVED,
-    MOST_SILENT,
+    SILENT_FUNCTIONS,
+    SILENT_PROCESSES,
+    SILENT_S,
     FunctionStatistics,
     StatisticsReport,
     StatisticsTable,
     has_earlier_counts,
+    surplus_of,
 )
 
 
@@ -27,6 +29,25 @@ def report(age_s: float = 0.0, *, is_whole: bool = True, **calls: int) -> Statis
         name: FunctionStatistics(succeeded=count).to_list() for name, count in calls.items()
     }
     return StatisticsReport(functions, age_s, is_whole)
+
+
+class Received(NamedTuple):
+    """A report of a process, at a time of its table, which begins at 0."""
+
+    at: float
+    process: str
+    report: StatisticsReport
+
+
+def reports_of_another(until: float) -> list[Received]:
+    """A process that has counted nothing reports all the time."""
+    return [Received(float(at), "other", report(at)) for at in (*range(3, int(until), 10), until)]
+
+
+def keep_all(table: StatisticsTable, received: Sequence[Received]) -> None:
+    """The table receives these."""
+    for at, process, one in received:
+        table.keep(process, one, at)
 
 
 def later_calls(table: StatisticsTable) -> dict[str, int]:
@@ -46,25 +67,55 @@ def test_what_ended_processes_counted_stays() -> None:
     table.keep("a", report(f=2), 1.0)
     table.keep("b", report(f=4), 1.0)
     assert table.of("f").succeeded == 6
-    table.keep("b", report(), 2.0 + ENDED_S)
+    keep_all(table, reports_of_another(2.0 + SILENT_S))
     assert table.of("f").succeeded == 6
-    table.keep("c", report(f=1), 3.0 + ENDED_S)
+    table.keep("c", report(f=1), 3.0 + SILENT_S)
     assert table.of("f").succeeded == 7
     assert table.all()["f"] == table.of("f")
     table.declare(["g"])
     assert table.all() == {}
 
 
-def test_a_process_that_was_silent_has_not_counted_twice() -> None:
-    """Whatever others have ended meanwhile, up to a bound; what these have counted stays."""
+@pytest.mark.parametrize(
+    ("silent", "surplus"),
+    [
+        ([], 0),
+        ([1] * SILENT_PROCESSES, 0),
+        ([1] * (SILENT_PROCESSES + 3), 3),
+        ([0] * (SILENT_PROCESSES + 1), 1),
+        ([5000, SILENT_FUNCTIONS], 1),
+        ([5000, SILENT_FUNCTIONS - 5000], 0),
+        ([1, 1, SILENT_FUNCTIONS + 1], 3),
+        ([1, SILENT_FUNCTIONS, 1], 2),
+    ],
+)
+def test_what_is_kept_of_silent_processes_is_bounded(silent, surplus):
+    """By their number, and that of their functions; the longest silent go first."""
+    assert surplus_of(silent) == surplus
+
+
+def test_processes_that_were_silent_have_not_counted_twice() -> None:
+    """Up to a bound; what further ones have counted stays."""
     table = StatisticsTable(0.0)
-    table.keep("a", report(f=2), 0.0)
-    for n in range(MOST_SILENT + 3):
-        table.keep(f"b{n}", report(f=1), 0.0)
-    table.keep("c", report(), 1.0 + ENDED_S)
-    assert table.of("f").succeeded == MOST_SILENT + 5
-    table.keep(f"b{MOST_SILENT + 2}", report(f=4), 2.0 + ENDED_S)
-    assert table.of("f").succeeded == MOST_SILENT + 8
+    processes = [f"p{n}" for n in range(SILENT_PROCESSES + 3)]
+    keep_all(table, [Received(1.0, one, report(1.0, f=2)) for one in processes])
+    keep_all(table, reports_of_another(2.0 + SILENT_S))
+    calls = 2 * len(processes)
+    assert table.of("f").succeeded == calls
+    for silent in processes[-SILENT_PROCESSES:]:
+        table.keep(silent, report(4.0 + SILENT_S, f=3), 4.0 + SILENT_S)
+    assert table.of("f").succeeded == calls + SILENT_PROCESSES
+
+
+def test_a_table_that_has_heard_of_none_takes_none_for_silent() -> None:
+    """Its own process was stopped, or cut off: all of them report again, however many there are."""
+    table = StatisticsTable(0.0)
+    processes = [f"p{n}" for n in range(SILENT_PROCESSES + 100)]
+    for pause in range(3):
+        for n, one in enumerate(processes):
+            at = 1.0 + pause * (SILENT_S + 1.0) + n / 1000
+            table.keep(one, report(at, f=2), at)
+    assert table.of("f").succeeded == 2 * len(processes)
 
 
 def test_only_what_was_called_lately_is_told(clock) -> None:
@@ -99,14 +150,6 @@ def test_what_a_process_had_counted_is_known(age_s, is_whole, is_known):
     table.keep("a", report(age_s, is_whole=is_whole, f=1), 10.0)
     assert table.is_known("a") is is_known
     assert not table.is_known("b")
-
-
-class Received(NamedTuple):
-    """A report of a process, at a time of its table, which begins at 0."""
-
-    at: float
-    process: str
-    report: StatisticsReport
 
 
 STORIES = {
@@ -151,7 +194,7 @@ STORIES = {
     "one that was silent, and is not added up with those that are gone": (
         [
             Received(1.0, "a", report(900.0, f=51)),
-            Received(100.0, "b", report(1.0)),
+            *reports_of_another(100.0),
             Received(101.0, "a", report(1000.0, is_whole=False, f=55)),
         ],
         {"f": 4},
@@ -175,20 +218,20 @@ STORIES = {
     ),
     "a process that began about when one was added up with those that are gone": (
         [
-            *(Received(2.0, f"p{n}", report(1.0)) for n in range(MOST_SILENT + 1)),
-            Received(3.0 + ENDED_S, "other", report(1.0)),
-            Received(3.5 + ENDED_S, "new", report(1.0, is_whole=False, f=1)),
-            Received(4.5 + ENDED_S, "new", report(2.0, f=3)),
+            *(Received(2.0, f"p{n}", report(1.0)) for n in range(SILENT_PROCESSES + 1)),
+            *reports_of_another(3.0 + SILENT_S),
+            Received(3.5 + SILENT_S, "new", report(1.0, is_whole=False, f=1)),
+            Received(4.5 + SILENT_S, "new", report(2.0, f=3)),
         ],
         {"f": 3},
     ),
     "one that is added up after a time that is later than its last report": (
         [
-            *(Received(2.0, f"p{n}", report(1.0, f=1)) for n in range(MOST_SILENT)),
+            *(Received(2.0, f"p{n}", report(1.0, f=1)) for n in range(SILENT_PROCESSES)),
             Received(1.0, "first", report(0.5, f=1)),
-            Received(3.0 + ENDED_S, "other", report(1.0)),
+            *reports_of_another(3.0 + SILENT_S),
         ],
-        {"f": MOST_SILENT + 1},
+        {"f": SILENT_PROCESSES + 1},
     ),
 }
 
@@ -199,8 +242,7 @@ def test_what_was_counted_before_is_not_counted_after(
 ):
     """Whenever a process tells it, and whatever it tells first."""
     table = StatisticsTable(0.0)
-    for at, process, one in received:
-        table.keep(process, one, at)
+    keep_all(table, received)
     assert later_calls(table) == calls
 
 
@@ -209,28 +251,28 @@ def test_a_process_that_was_taken_for_one_that_is_gone_is_not_counted_twice():
     so all of them were calls once.
     """
     table = StatisticsTable(0.0)
-    for n in range(MOST_SILENT + 1):
+    for n in range(SILENT_PROCESSES + 1):
         table.keep(f"p{n}", report(1.0, f=40), 2.0)
-    table.keep("other", report(1.0), 3.0 + ENDED_S)
-    calls = {"f": 40 * (MOST_SILENT + 1)}
+    keep_all(table, reports_of_another(3.0 + SILENT_S))
+    calls = {"f": 40 * (SILENT_PROCESSES + 1)}
     assert later_calls(table) == calls
-    table.keep("p0", report(3.0 + ENDED_S, is_whole=False, f=45), 4.0 + ENDED_S)
+    table.keep("p0", report(3.0 + SILENT_S, is_whole=False, f=45), 4.0 + SILENT_S)
     assert later_calls(table) == calls
     assert not table.is_known("p0")
-    table.keep("p0", report(4.0 + ENDED_S, f=46), 5.0 + ENDED_S)
-    table.keep("p0", report(5.0 + ENDED_S, is_whole=False, f=47), 6.0 + ENDED_S)
+    table.keep("p0", report(4.0 + SILENT_S, f=46), 5.0 + SILENT_S)
+    table.keep("p0", report(5.0 + SILENT_S, is_whole=False, f=47), 6.0 + SILENT_S)
     assert later_calls(table) == {"f": calls["f"] + 1}
 
 
 def test_what_is_older_stays_so_when_its_process_is_gone():
     """Its counts of before go the way of all its counts."""
     table = StatisticsTable(0.0)
-    for n in range(MOST_SILENT + 2):
+    for n in range(SILENT_PROCESSES + 2):
         table.keep(f"p{n}", report(900.0, f=40), 2.0)
         table.keep(f"p{n}", report(901.0, is_whole=False, f=41), 3.0)
-    table.keep("other", report(1.0), 4.0 + ENDED_S)
-    assert table.of("f").succeeded == 41 * (MOST_SILENT + 2)
-    assert later_calls(table) == {"f": MOST_SILENT + 2}
+    keep_all(table, reports_of_another(4.0 + SILENT_S))
+    assert table.of("f").succeeded == 41 * (SILENT_PROCESSES + 2)
+    assert later_calls(table) == {"f": SILENT_PROCESSES + 2}
 
 
 def test_a_time_that_begins_anew():
@@ -238,11 +280,12 @@ def test_a_time_that_begins_anew():
     that reports it later.
     """
     table = StatisticsTable(0.0)
-    for n in range(MOST_SILENT + 1):
+    for n in range(SILENT_PROCESSES + 1):
         table.keep(f"p{n}", report(1.0, g=1), 1.0)
+    keep_all(table, reports_of_another(80.0))
     table.keep("quiet", report(1.0, f=10), 90.0)
     table.keep("a", report(1.0, f=40), 90.0)
-    assert later_calls(table) == {"f": 50, "g": MOST_SILENT + 1}
+    assert later_calls(table) == {"f": 50, "g": SILENT_PROCESSES + 1}
     table.begin(100.0)
     assert later_calls(table) == {}
     table.keep("a", report(100.0, is_whole=False, f=43), 101.0)
@@ -256,10 +299,10 @@ def test_a_time_that_begins_anew():
 def test_a_time_does_not_go_back_when_a_process_is_taken_for_one_that_is_gone():
     """It reported last before the time began anew."""
     table = StatisticsTable(0.0)
-    for n in range(MOST_SILENT + 1):
+    for n in range(SILENT_PROCESSES + 1):
         table.keep(f"p{n}", report(1.0), 2.0)
     table.begin(20.0)
-    table.keep("other", report(1.0), 3.0 + ENDED_S)
+    keep_all(table, reports_of_another(3.0 + SILENT_S))
     table.keep("late", report(30.0, f=9), 45.0)  # began at 15
     assert later_calls(table) == {}
 
