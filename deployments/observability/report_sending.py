@@ -109,7 +109,10 @@ class Heartbeat:
         while True:
             self._changed.clear()
             try:
-                self._on_orders(await asyncio.wait_for(self._send(), ANSWER_S))
+                # `wait_for` of Python 3.11 loses a cancellation that comes with the answer
+                async with asyncio.timeout(ANSWER_S):
+                    orders = await self._send()
+                self._on_orders(orders)
             except (RayServeException, TimeoutError) as error:
                 self._handle = None
                 logger.info("the placement controller does not answer: %s", error or "too slow")
@@ -118,7 +121,8 @@ class Heartbeat:
                 logger.warning("a report failed; the next one says all of it again", exc_info=True)
             await asyncio.sleep(CHANGED_REPORT_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), REPORT_S - CHANGED_REPORT_S)
+                async with asyncio.timeout(REPORT_S - CHANGED_REPORT_S):
+                    await self._changed.wait()
 
     @property
     def has_controller(self) -> bool:
@@ -139,12 +143,13 @@ class Heartbeat:
         return await getattr(self._handle, method).remote(*args)
 
     async def _send(self) -> ProcessOrders:
-        report = self._make_report()
         self._sent += 1
+        haproxy = None
         if self._sent % REPORTS_PER_METRICS == 1:
             loop = asyncio.get_running_loop()
             haproxy = await loop.run_in_executor(self._pool, self._read_haproxy)
-            report = replace(report, haproxy=haproxy)
+        # made at last: what has to wait is old when it arrives
+        report = replace(self._make_report(), haproxy=haproxy)
         orders: ProcessOrders = await self.ask("receive_report", report)
         return orders
 
