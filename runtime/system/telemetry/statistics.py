@@ -251,12 +251,14 @@ class _ProcessStatistics:
         earlier: what of that it had counted before the table's time, likewise.
         is_known: whatever is not in ``earlier`` was counted after.
         reported_at: when it has reported last.
+        age_s: of that report.
     """
 
     counted: dict[str, FunctionStatistics] = field(default_factory=dict)
     earlier: dict[str, FunctionStatistics] = field(default_factory=dict)
     is_known: bool = False
     reported_at: float = 0.0
+    age_s: float = 0.0
 
 
 class StatisticsTable:
@@ -293,9 +295,14 @@ class StatisticsTable:
             one.earlier, one.is_known = dict(one.counted), False
 
     def keep(self, process: str, report: StatisticsReport, now: float) -> None:
-        """A process has reported what it has counted of some functions."""
+        """A process has reported what it has counted of some functions. A report that comes after
+        one that was made later is left out: it would take back what was counted between.
+        """
         one = self._active.get(process) or self._silent.pop(process, None) or _ProcessStatistics()
         self._active[process], one.reported_at = one, now
+        if report.age_s < one.age_s:
+            return
+        one.age_s = report.age_s
         counted = {
             name: FunctionStatistics.from_list(data)
             for name, data in report.functions.items()

@@ -264,6 +264,18 @@ def test_a_process_that_was_taken_for_one_that_is_gone_is_not_counted_twice():
     assert later_calls(table) == {"f": calls["f"] + 1}
 
 
+def test_a_report_that_is_late_takes_nothing_back():
+    """A question has overtaken it; it is no sign of silence either."""
+    table = StatisticsTable(0.0)
+    table.keep("a", report(9.5, f=100, g=1), 9.5)
+    for late in (report(9.4, is_whole=False, f=60), report(9.0, f=50)):
+        table.keep("a", late, 10.0)
+        assert table.all()["f"].succeeded == table.of("f").succeeded == 100
+    table.keep("a", report(9.5, f=100, g=1), 10.0)
+    table.keep("a", report(11.0, f=110), 11.0)
+    assert later_calls(table) == {"f": 110, "g": 1}
+
+
 def test_what_is_older_stays_so_when_its_process_is_gone():
     """Its counts of before go the way of all its counts."""
     table = StatisticsTable(0.0)
