@@ -12,8 +12,8 @@ import math
 import operator
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -116,22 +116,9 @@ class FunctionStatistics:
             errors=dict(Counter(self.errors) + Counter(other.errors)),
         )
 
-    def at_most(self, other: FunctionStatistics) -> FunctionStatistics:
-        """What of these counts is not more than the other's, each by itself: by rows of a batch,
-        bucket of seconds and code, too.
-        """
-        sums = {name: min(getattr(self, name), getattr(other, name)) for name in SUMS}
-        batches = {}
-        for rows in self.batches.keys() & other.batches.keys():
-            (count, count_s), (limit, limit_s) = self.batches[rows], other.batches[rows]
-            batches[rows] = min(count, limit), min(count_s, limit_s)
-        return replace(
-            self,
-            **sums,
-            batches=batches,
-            seconds=tuple(map(min, self.seconds, other.seconds)),
-            errors=dict(Counter(self.errors) & Counter(other.errors)),
-        )
+    def only(self, names: Collection[str]) -> Self:
+        """Return these of its attributes, and nothing of the others."""
+        return type(self)(**{name: getattr(self, name) for name in names})
 
     def to_triton(self, name: str) -> dict[str, Any]:
         """An element of ``model_stats``, of the function of that name."""
@@ -162,6 +149,27 @@ class FunctionStatistics:
             ],
             "memory_usage": [],
         }
+
+
+SUMS = (
+    *("succeeded", "failed", "computed", "rows", "total_s", "failed_s"),
+    *("queue_s", "input_s", "infer_s", "output_s", "wakes"),
+)
+
+CALLS: Final = ("succeeded", "failed", "computed", "rows", "wakes")
+ALL: Final = frozenset(one.name for one in fields(FunctionStatistics))
+
+
+def forgotten(before: FunctionStatistics, now: FunctionStatistics) -> Collection[str]:
+    """Return what a process has counted of a function that is not in what it has counted now, by
+    its attributes: it forgets a function that leaves it, and stages of an earlier version, and
+    counts what comes back from nothing.
+    """
+    if any(getattr(now, name) < getattr(before, name) for name in CALLS):
+        return ALL
+    if any(count > now.batches.get(rows, (0, 0))[0] for rows, (count, _) in before.batches.items()):
+        return ("batches",)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,23 +316,34 @@ class StatisticsTable:
             for name, data in report.functions.items()
             if name not in self._removed
         }
+        if report.is_whole:
+            counted |= dict.fromkeys(one.counted.keys() - counted.keys(), FunctionStatistics())
         changed = {
             name: found
             for name, found in counted.items()
             if name not in one.counted or _counts(found) != _counts(one.counted[name])
         }
         self._changed.update(changed)
+        for name in changed.keys() & one.counted.keys():
+            self._end(one, name, forgotten(one.counted[name], changed[name]))
         one.counted.update(counted)
-        earlier = _hold(one.earlier, changed)
         if not one.is_known:
             has_earlier = has_earlier_counts(report.age_s, now - self._since)
             one.is_known = report.is_whole or not has_earlier
             if has_earlier:
-                earlier = counted
-        if earlier:
-            one.earlier.update(earlier)
-            self._earlier = None
+                one.earlier.update(counted)
+                self._earlier = None
         self._end_silent(now)
+
+    def _end(self, one: _ProcessStatistics, name: str, attributes: Collection[str]) -> None:
+        """The past takes these counts of a process; the sums of all stay what they are."""
+        if not attributes:
+            return
+        past = self._ended
+        for ended, counts in ((past.counted, one.counted), (past.earlier, one.earlier)):
+            if name in counts:
+                _add_to(ended, {name: counts[name].only(attributes)})
+                counts[name] = counts[name].only(ALL.difference(attributes))
 
     def _end_silent(self, now: float) -> None:
         if now - self._heard_at > PAUSE_S:
@@ -339,9 +358,8 @@ class StatisticsTable:
         functions = [len(one.counted) for one in self._silent.values()]
         for process in list(self._silent)[: surplus_of(functions)]:
             ended = self._silent.pop(process)
-            # the sums of all processes stay what they are
-            _add_to(self._ended.counted, ended.counted)
-            _add_to(self._ended.earlier, ended.earlier)
+            for name in ended.counted:
+                self._end(ended, name, ALL)
             # If it reports again it is not known, and what it has reported is counted already. It
             # began before it reported last; a process that began later is another.
             self._since = max(self._since, ended.reported_at)
@@ -398,28 +416,11 @@ class StatisticsTable:
         return self._earlier
 
 
-def _hold(
-    earlier: Mapping[str, FunctionStatistics], counted: Mapping[str, FunctionStatistics]
-) -> dict[str, FunctionStatistics]:
-    """Return which of the earlier counts are others, and what: none is more than is counted now. A
-    process forgets a function that leaves it, and stages of an earlier version, and counts what
-    comes back from nothing: without this, calls were hidden until there are as many as before.
-    """
-    held = {name: earlier[name].at_most(counted[name]) for name in earlier.keys() & counted.keys()}
-    return {name: one for name, one in held.items() if one != earlier[name]}
-
-
 def _add_to(
     found: dict[str, FunctionStatistics], counted: Mapping[str, FunctionStatistics]
 ) -> None:
     for name, one in counted.items():
         found[name] = found[name] + one if name in found else one
-
-
-SUMS = (
-    *("succeeded", "failed", "computed", "rows", "total_s", "failed_s"),
-    *("queue_s", "input_s", "infer_s", "output_s", "wakes"),
-)
 
 
 _counts = operator.attrgetter(*SUMS, "batches", "seconds", "errors")

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.statistics import (
+    ALL,
     MOST_REMOVED,
     SILENT_FUNCTIONS,
     SILENT_PROCESSES,
@@ -18,6 +19,7 @@ from runtime.system.telemetry.statistics import (
     FunctionStatistics,
     StatisticsReport,
     StatisticsTable,
+    forgotten,
     has_earlier_counts,
     surplus_of,
 )
@@ -206,7 +208,15 @@ STORIES = {
             Received(60.0, "a", report(959.0, f=0)),
             Received(61.0, "a", report(960.0, is_whole=False, f=30)),
         ],
-        {"f": 30},
+        {"f": 20 + 30},
+    ),
+    "one that leaves before its process has told the whole": (
+        [
+            Received(1.0, "a", report(900.0, is_whole=False, f=500)),
+            Received(2.0, "a", report(901.0, is_whole=False, f=30)),
+            Received(3.0, "a", report(902.0, f=31, g=9)),
+        ],
+        {},
     ),
     "another process's calls of it": (
         [
@@ -403,9 +413,8 @@ def test_the_sum_of_earlier_counts_is_made_when_they_change(monkeypatch):
     assert table.earlier()["f"].succeeded == 42
     assert sums == 1
     for change, calls in (
-        (lambda: table.keep("a", report(902.0, f=30), 3.0), 32),
-        (lambda: table.keep("c", report(900.0, f=5), 3.0), 37),
-        (lambda: table.begin(4.0), 37),
+        (lambda: table.keep("c", report(900.0, f=5), 3.0), 47),
+        (lambda: table.begin(4.0), 48),
         (lambda: table.declare(["g"]), None),
     ):
         before = table.earlier()
@@ -418,36 +427,72 @@ def test_the_sum_of_earlier_counts_is_made_when_they_change(monkeypatch):
 COUNTED = FunctionStatistics(
     succeeded=500,
     failed=9,
+    computed=400,
+    rows=800,
     total_s=50.0,
     batches={1: (100, 3.0), 8: (50, 9.0)},
     last_at=1000.0,
+    wakes=2,
     seconds=(300, 200),
     errors={"bad_request": 6, "timeout": 3},
 )
 
 
 @pytest.mark.parametrize(
-    ("limit", "held"),
+    ("now", "attributes"),
     [
-        (COUNTED + COUNTED, COUNTED),
-        (replace(COUNTED, last_at=5.0), COUNTED),
-        (FunctionStatistics(), FunctionStatistics(last_at=1000.0)),
-        (
-            replace(COUNTED, succeeded=600, failed=1, total_s=60.0),
-            replace(COUNTED, failed=1),
-        ),
-        # stages of another version count their batches from nothing
-        (
-            replace(COUNTED, succeeded=600, batches={8: (2, 9.5), 4: (1, 1.0)}),
-            replace(COUNTED, batches={8: (2, 9.0)}),
-        ),
-        (replace(COUNTED, seconds=(1, 999)), replace(COUNTED, seconds=(1, 200))),
-        (
-            replace(COUNTED, errors={"timeout": 1, "hung": 5}),
-            replace(COUNTED, errors={"timeout": 1}),
-        ),
+        (COUNTED, ()),
+        (COUNTED + COUNTED, ()),
+        (replace(COUNTED, last_at=999.0, batches={**COUNTED.batches, 4: (1, 1.0)}), ()),
+        (FunctionStatistics(), ALL),
+        (replace(COUNTED, succeeded=499, rows=900), ALL),
+        (replace(COUNTED, succeeded=600, failed=8), ALL),
+        # of one that other functions call, and of one that was woken and never called
+        (replace(COUNTED, rows=799), ALL),
+        (replace(COUNTED, wakes=1), ALL),
+        # stages of another version
+        (replace(COUNTED, succeeded=600, batches={8: (60, 9.5), 4: (1, 1.0)}), {"batches"}),
+        (replace(COUNTED, batches={1: (99, 3.0), 8: (50, 9.0)}), {"batches"}),
     ],
 )
-def test_no_count_is_more_than_the_other(limit, held):
-    """Each by itself."""
-    assert COUNTED.at_most(limit) == held
+def test_what_a_process_has_forgotten_of_a_function(now, attributes):
+    """All of it where it has counted less of whatever only grows."""
+    assert set(forgotten(COUNTED, now)) == set(attributes)
+
+
+STAGED = FunctionStatistics(succeeded=5, batches={8: (50, 9.0)})
+
+
+@pytest.mark.parametrize(
+    ("then", "again", "total", "later"),
+    [
+        (COUNTED, replace(COUNTED, succeeded=30), 530, 30),
+        (STAGED, replace(STAGED, succeeded=7, batches={4: (2, 1.0)}), 7, 2),
+    ],
+)
+def test_what_a_process_has_forgotten_is_of_the_past(then, again, total, later):
+    """No sum falls; and what was earlier stays so."""
+    table = StatisticsTable(0.0)
+    table.keep("other", report(1.0, f=100), 1.0)
+    table.keep("a", StatisticsReport({"f": then.to_list()}, 900.0, is_whole=True), 1.0)
+    for age_s in (901.0, 902.0):
+        table.keep("a", StatisticsReport({"f": again.to_list()}, age_s), age_s - 899.0)
+        found = table.all()["f"]
+        assert found == table.of("f")
+        assert (found.succeeded, found.last_at) == (100 + total, then.last_at)
+        assert all(found.batches[rows] >= one for rows, one in then.batches.items())
+        assert later_calls(table) == {"f": 100 + later}
+        assert table.earlier()["f"] == then
+
+
+def test_what_a_report_of_all_functions_does_not_name_is_forgotten():
+    """It may be called more often than before until it is heard of again."""
+    table = StatisticsTable(0.0)
+    table.keep("a", report(900.0, f=500, g=1), 1.0)
+    table.keep("a", report(901.0, is_whole=False, f=520), 2.0)
+    table.keep("a", report(902.0, is_whole=False), 3.0)
+    assert later_calls(table) == {"f": 20}
+    table.keep("a", report(903.0, g=1), 4.0)
+    assert (table.of("f").succeeded, later_calls(table)) == (520, {"f": 20})
+    table.keep("a", report(904.0, is_whole=False, f=600), 5.0)
+    assert (table.of("f").succeeded, later_calls(table)) == (1120, {"f": 620})
