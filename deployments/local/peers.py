@@ -129,16 +129,18 @@ class Peers:
 
         async def counts() -> ProcessCounts:
             assert own.report is not None
+            # another process at a place has another port, and counts from nothing; it may take the
+            # place while the answer comes
+            ports = {slot: port for slot, (port, _) in self._pools.items()}
             others = await self._ask(b"GET", CONSOLE_COUNTS, TELL_S)
             now, mine = time.monotonic(), own.report()
             self._counts.keep("", mine.statistics, now)
             awake = Counter(mine.loaded)
             for slot, answer in others.items():
-                if answer.status == 200 and slot in self._pools:
+                if answer.status == 200:
                     told = orjson.loads(answer.body)
                     all_of_it = StatisticsReport(told["counts"], told["age_s"], is_whole=True)
-                    # another process at this place has another port, and counts from nothing
-                    self._counts.keep(f"{slot}:{self._pools[slot][0]}", all_of_it, now)
+                    self._counts.keep(f"{slot}:{ports[slot]}", all_of_it, now)
                     awake.update(told["loaded"])
             return ProcessCounts(self._counts.all(), awake, self._counts.earlier())
 

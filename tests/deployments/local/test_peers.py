@@ -5,7 +5,7 @@ or do not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ class Process:
     Attributes:
         calls: that it has counted of ``f``; None: it does not answer.
         age_s: seconds since it began to count.
+        on_asked: called before it answers.
     """
 
     def __init__(self, calls: int | None, age_s: float) -> None:
         self.calls = calls
         self.age_s = age_s
+        self.on_asked: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[int]:
@@ -39,6 +41,7 @@ class Process:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        self.on_asked()
         if self.calls is not None:
             counts = {"f": FunctionStatistics(succeeded=self.calls).to_list()}
             body = orjson.dumps({"counts": counts, "age_s": self.age_s, "loaded": ["f"]})
@@ -47,37 +50,48 @@ class Process:
         writer.close()
 
 
+class First:
+    """The process that keeps the history of all.
+
+    Attributes:
+        calls: that it has counted of ``f``.
+        peers, console: of it.
+    """
+
+    def __init__(self, calls: int) -> None:
+        nothing: Any = None
+        self.calls = calls
+        own = CatalogueSources(
+            *(nothing,) * 5, console=ConsoleCounts(nothing, nothing, report=self._report)
+        )
+        self.peers = Peers(0, own, Path(), nothing, nothing)
+        console = self.peers.sources().console
+        assert console is not None
+        self.console = console
+
+    def _report(self) -> CountsReport:
+        counts = {"f": FunctionStatistics(succeeded=self.calls).to_list()}
+        return CountsReport(StatisticsReport(counts, 60.0, is_whole=True), ["f"])
+
+    async def later_calls(self) -> tuple[int, int]:
+        """Calls that are not earlier, and the processes that have the function loaded."""
+        told = await self.console.counts()
+        earlier = told.earlier.get("f", FunctionStatistics())
+        return told.counted["f"].succeeded - earlier.succeeded, told.awake["f"]
+
+
 def test_what_a_process_counted_before_is_earlier_whenever_it_answers():
     """Such as one that was busy when the history began; what a new one has counted is not."""
 
     async def main() -> None:
-        old, new, nothing = Process(None, 60.0), Process(5, 0.0), Any
-        mine = 100
-
-        def report() -> CountsReport:
-            counts = {"f": FunctionStatistics(succeeded=mine).to_list()}
-            return CountsReport(StatisticsReport(counts, 60.0, is_whole=True), ["f"])
-
-        own = CatalogueSources(
-            *(nothing,) * 5,
-            console=ConsoleCounts(nothing, nothing, report=report),  # type: ignore[arg-type]
-        )
-        peers = Peers(0, own, Path(), nothing, nothing)
-        console = peers.sources().console
-        assert console is not None
-
-        async def later_calls() -> tuple[int, int]:
-            """Calls that are not earlier, and the processes that have the function loaded."""
-            told = await console.counts()
-            earlier = told.earlier.get("f", FunctionStatistics())
-            return told.counted["f"].succeeded - earlier.succeeded, told.awake["f"]
-
+        old, new, first = Process(None, 60.0), Process(5, 0.0), First(100)
+        peers, console, later_calls = first.peers, first.console, first.later_calls
         async with old.served() as old_port, new.served() as new_port:
             peers.set_ports({0: 1, 1: old_port})
             assert await later_calls() == (0, 1)
             old.calls = 900
             assert await later_calls() == (0, 2)
-            old.calls, mine = 902, 101
+            old.calls, first.calls = 902, 101
             assert await later_calls() == (3, 2)
             peers.set_ports({0: 1, 1: new_port})
             assert await later_calls() == (8, 2)
@@ -87,5 +101,22 @@ def test_what_a_process_counted_before_is_earlier_whenever_it_answers():
             new.calls = 6
             assert await later_calls() == (1, 2)
             peers.set_ports({})
+
+    asyncio.run(main())
+
+
+def test_what_a_process_answers_that_is_replaced_meanwhile_is_its_own():
+    """And not of the one in its place, which counts from nothing."""
+
+    async def main() -> None:
+        old, new, first = Process(10, 0.0), Process(5, 0.0), First(0)
+        async with old.served() as old_port, new.served() as new_port:
+            first.peers.set_ports({1: old_port})
+            assert await first.later_calls() == (10, 2)
+            old.calls = 12
+            old.on_asked = lambda: first.peers.set_ports({1: new_port})
+            assert await first.later_calls() == (12, 2)
+            assert await first.later_calls() == (12 + 5, 2)
+            first.peers.set_ports({})
 
     asyncio.run(main())
