@@ -1,8 +1,9 @@
 """What functions have counted in all processes of a cluster, for Triton's statistics extension.
 
-Each process tells the catalogue with its reports, which come every second; the one that is asked
-tells what it has counted meanwhile with its question. So a function in one process is counted to
-the last call, and one in several to within a second.
+Each process tells the catalogue with its reports, which come every second, and once more when it
+has answered its last call; the one that is asked tells what it has counted meanwhile with its
+question. So a function in one process is counted to the last call, and one in several to within a
+second.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ logger = logging.getLogger("wakeful.statistics")
 ANSWER_S: Final = 5.0
 """Longest wait for the catalogue."""
 
+LAST_S: Final = 1.0
+"""Likewise, of a process that ends."""
+
 
 class ClusterStatistics:
-    """Reads what was counted in all processes (``ReadStatistics``), for one that is asked. It asks
-    the catalogue one question at a time, however many clients ask it: the catalogue decides on
-    placement.
+    """Reads what was counted in all processes (``ReadStatistics``), for one that is asked, and
+    reports what this one has counted when it ends. It asks the catalogue one question at a time,
+    however many clients ask it: the catalogue decides on placement.
 
     Args:
         process: the replica's id.
@@ -72,3 +76,18 @@ class ClusterStatistics:
                 " again in a moment."
             ) from error
         return {one: FunctionStatistics.from_list(data) for one, data in answer.items()}
+
+    async def report_last(self) -> None:
+        """Report what was counted until now, of a process that ends, is reported alive no longer
+        and has answered all its calls. Never raises: Ray waits for its end.
+        """
+        heartbeat = self._heartbeat()
+        if heartbeat is None or not heartbeat.has_controller:
+            return
+        try:
+            async with asyncio.timeout(LAST_S):
+                await heartbeat.ask(
+                    "receive_counts", self._process, StatisticsReport.of(self._counters)
+                )
+        except Exception as error:  # Ray raises many types where the catalogue ends, too
+            logger.info("the last counts are not known: %s", error or "too slow")

@@ -231,6 +231,12 @@ class Catalogue(DirectIngressTarget):
         """By a deployment handle: calls that a host or a replica has recorded."""
         self._captured.receive(batch)
 
+    async def receive_counts(self, process: str, report: StatisticsReport) -> None:
+        """By a deployment handle: what a process had counted when it ended. It is no host or
+        replica that functions could be at.
+        """
+        self._statistics.keep(process, report, time.monotonic())
+
     async def read_statistics(
         self, process: str, report: StatisticsReport, name: str
     ) -> dict[str, list[Any]]:

@@ -117,12 +117,12 @@ class Host(DirectIngressTarget):
         counters = self._library.counters
         self._capture_sender = CaptureSender(self._id, lambda: self._heartbeat, counters)
         self._captures = Captures(counters, self._capture_sender, settings.secrets)
-        statistics = ClusterStatistics(self._id, self._library.counters, lambda: self._heartbeat)
+        self._statistics = ClusterStatistics(self._id, counters, lambda: self._heartbeat)
         local = LibraryHandler(
             self._library,
             row_quarantine=row_quarantine(),
             secret=secret,
-            statistics=statistics.read,
+            statistics=self._statistics.read,
         )
         local.prefix = prefix
         self._prefix = prefix
@@ -211,6 +211,7 @@ class Host(DirectIngressTarget):
         deadline = time.monotonic() + longest_s
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
+        await self._statistics.report_last()
         self._unloader.cancel()
         await asyncio.to_thread(self._captures.close)
         await self._capture_sender.close()

@@ -174,6 +174,7 @@ class Replica(DirectIngressTarget):
         deadline = time.monotonic() + self._function.spec.limits.request_timeout_s
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
+        await self._statistics.report_last()
         await asyncio.to_thread(self._captures.close)
         if self._capture_sender is not None:
             await self._capture_sender.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deployments.observability import statistics
 from deployments.observability.statistics import ClusterStatistics
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import FunctionCounters, ProcessCounters
@@ -134,3 +135,31 @@ def test_a_catalogue_that_does_not_answer_is_said() -> None:
     statistics = ClusterStatistics("me", counting(3), lambda: Controller(TimeoutError()))
     with pytest.raises(Unavailable, match="ask again"):
         asyncio.run(statistics.read("f"))
+
+
+def test_a_process_that_ends_reports_its_counts_to_the_table_alone() -> None:
+    """All of them, once."""
+    controller = Controller(())
+    asyncio.run(ClusterStatistics("me", counting(3), lambda: controller).report_last())
+    method, process, told = controller.asked
+    assert (method, process, told.is_whole) == ("receive_counts", "me", True)
+    assert FunctionStatistics.from_list(told.functions["f"]).succeeded == 3
+
+
+@pytest.mark.parametrize("answer", [None, RuntimeError("it ends, too"), TimeoutError()])
+def test_a_process_ends_whatever_becomes_of_its_last_counts(answer: BaseException | None) -> None:
+    """There is no catalogue, or it has ended."""
+    asyncio.run(ClusterStatistics("me", counting(3), lambda: Controller(answer)).report_last())
+    asyncio.run(ClusterStatistics("me", counting(3), lambda: None).report_last())
+
+
+def test_the_last_counts_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue that does not answer holds no machine."""
+
+    class Silent(Controller):
+        async def ask(self, *asked: Any) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(statistics, "LAST_S", 0.01)
+    last = ClusterStatistics("me", counting(3), lambda: Silent(()))
+    asyncio.run(asyncio.wait_for(last.report_last(), 5.0))

@@ -164,6 +164,16 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
 
 
 @pytest.mark.anyio
+async def test_what_a_process_had_counted_when_it_ended_is_counted(anyio_backend):
+    """And does not bring it back: nothing but the table hears of it."""
+    counters, table = ProcessCounters(), StatisticsTable(time.monotonic())
+    count_call(counters, "f", 3)
+    asked = SimpleNamespace(_statistics=table)
+    await Catalogue.receive_counts(asked, "replica", StatisticsReport.of(counters))
+    assert table.of("f").succeeded == 3
+
+
+@pytest.mark.anyio
 async def test_a_function_that_is_declared_again_is_counted_at_once(anyio_backend, tmp_path):
     """Hosts report of it, and are asked for its statistics, while the controller declares it."""
     table, counters = StatisticsTable(0.0), ProcessCounters()
