@@ -31,6 +31,8 @@ def test_a_release_that_is_taken_is_as_assumed_and_serves(
     assert looked.stdout.startswith(f"{wall.package} {version}: ")
     for chosen, tests in (("not full and not ray", wall.tests), ("ray", wall.jobs)):
         if tests:
-            arguments = ("-q", "-x", "-p", "no:cacheprovider", "-m", chosen, *tests)
+            # a cluster may have to wait for those of the tests beside these
+            options = ("-q", "-x", "-p", "no:cacheprovider", "--timeout", "900")
+            arguments = (*options, "-m", chosen, *tests)
             tested = environment.run("-m", "pytest", *arguments, timeout_s=1200)
             assert tested.returncode == 0, tested.stdout[-8000:] + tested.stderr[-2000:]
