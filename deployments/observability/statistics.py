@@ -66,8 +66,12 @@ class ClusterStatistics:
             return {name: found.get(name, FunctionStatistics())} if name else found
         try:
             async with asyncio.timeout(ANSWER_S), self._asking:
+                if name:
+                    report = StatisticsReport.of_one(self._counters, name)
+                else:
+                    report = StatisticsReport.of(self._counters)
                 answer: dict[str, list[Any]] = await heartbeat.ask(
-                    "read_statistics", self._process, StatisticsReport.of(self._counters), name
+                    "read_statistics", self._process, report, name
                 )
         except (RayServeException, RayError, TimeoutError) as error:
             logger.info("the catalogue does not answer: %s", error or "too slow")

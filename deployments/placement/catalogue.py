@@ -66,7 +66,11 @@ from runtime.settings import Settings
 from runtime.system.messages import KnownPaths
 from runtime.system.telemetry.function_metrics import write_key_metrics
 from runtime.system.telemetry.key_counts import KeyCounts
-from runtime.system.telemetry.statistics import StatisticsReport, StatisticsTable
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    StatisticsReport,
+    StatisticsTable,
+)
 from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5
@@ -241,12 +245,14 @@ class Catalogue(DirectIngressTarget):
         self, process: str, report: StatisticsReport, name: str
     ) -> dict[str, list[Any]]:
         """By a deployment handle: what all processes have counted of a function, or, for an empty
-        name, of each; ``report`` is what the asking process has counted until now.
+        name, of each; ``report`` is what the asking process has counted of them until now.
         """
         self._statistics.keep(process, report, time.monotonic())
-        states = self._controller.placement.functions
-        names = [name] if name else [one for one in states if not states[one].declaration.part_of]
-        return {one: self._statistics.of(one).to_list() for one in names}
+        if name:
+            return {name: self._statistics.of(name).to_list()}
+        found, states = self._statistics.all(), self._controller.placement.functions
+        names = [one for one in states if not states[one].declaration.part_of]
+        return {one: found.get(one, FunctionStatistics()).to_list() for one in names}
 
     def counts(self) -> dict[str, int]:
         """Functions by state, as far as is known without asking Ray."""

@@ -200,6 +200,13 @@ class StatisticsReport:
         }
         return cls(functions, time.monotonic() - counters.began_at, is_whole=not since)
 
+    @classmethod
+    def of_one(cls, counters: ProcessCounters, name: str) -> Self:
+        """What a process reports of a function."""
+        one = counters.find(name)
+        functions = {} if one is None else {name: FunctionStatistics.of(one).to_list()}
+        return cls(functions, time.monotonic() - counters.began_at)
+
 
 def has_earlier_counts(age_s: float, since_s: float) -> bool:
     """Whether a process may have counted something before a time.

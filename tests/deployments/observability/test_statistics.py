@@ -88,8 +88,11 @@ class Controller:
 
 
 def test_the_catalogue_is_asked() -> None:
-    """With what this process has counted until now; its answer is the answer."""
+    """With what this process has counted of it until now, and of nothing else: a host has hundreds
+    of functions. Its answer is the answer.
+    """
     counters = counting(1)
+    counted(2, counters=counters.of("g"))
     total = FunctionStatistics.of(counted(9))
     controller = Controller({"f": total.to_list()})
     statistics = ClusterStatistics("me", counters, lambda: controller)
@@ -97,6 +100,11 @@ def test_the_catalogue_is_asked() -> None:
     method, process, told, name = controller.asked
     assert (method, process, name) == ("read_statistics", "me", "f")
     assert FunctionStatistics.from_list(told.functions["f"]).succeeded == 1
+    assert (list(told.functions), told.is_whole) == (["f"], False)
+    for name, names, is_whole in (("", ["f", "g"], True), ("h", [], False)):
+        asyncio.run(statistics.read(name))
+        told = controller.asked[2]
+        assert (list(told.functions), told.is_whole) == (names, is_whole)
 
 
 def test_the_catalogue_is_asked_one_question_at_a_time() -> None:

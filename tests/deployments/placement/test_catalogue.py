@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,7 +144,7 @@ async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
 
 
 @pytest.mark.anyio
-async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
+async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend, monkeypatch):
     """Those that report, and the one that asks; of all functions that clients may call."""
     counters = ProcessCounters()
     count_call(counters, "f")
@@ -161,6 +162,10 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     answer = await Catalogue.read_statistics(asked, "replica", told, "")
     counts = {name: FunctionStatistics.from_list(one).succeeded for name, one in answer.items()}
     assert counts == {"f": 2, "g": 0}
+    # and what was not called since is not added up again
+    monkeypatch.setattr(FunctionStatistics, "__add__", lambda *of: pytest.fail("added up again"))
+    told = replace(told, age_s=told.age_s + 1.0)
+    assert await Catalogue.read_statistics(asked, "replica", told, "") == answer
 
 
 @pytest.mark.anyio
