@@ -46,6 +46,11 @@ the function's own may have any.
 OTHER_CODE: Final = "other"
 
 
+def told_apart(code: str, known: Collection[str]) -> str:
+    """Return the code that an error of a function is counted by, where these are already."""
+    return code if code in known or len(known) < MAX_CODES else OTHER_CODE
+
+
 class Distribution:
     """How numbers are spread: a count for each bucket, and their sum.
 
@@ -224,16 +229,8 @@ class CallCounts:
     """
 
     __slots__ = (
-        "answered_at",
-        "batch_s",
-        "before_s",
-        "behind_s",
-        "codes",
-        "errors",
-        "failed_s",
-        "model_s",
-        "queue_s",
-        "total_s",
+        *("codes", "errors", "total_s", "queue_s", "batch_s", "model_s"),
+        *("before_s", "behind_s", "failed_s", "answered_at"),
     )
 
     def __init__(self) -> None:
@@ -272,8 +269,7 @@ class CallCounts:
         if status >= FAILED:
             self.failed_s += seconds
         if code:
-            if code not in self.errors and len(self.errors) >= MAX_CODES:
-                code = OTHER_CODE
+            code = told_apart(code, self.errors)
             self.errors[code] = self.errors.get(code, 0) + 1
 
 

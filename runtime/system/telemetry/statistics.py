@@ -17,7 +17,12 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from runtime.system.telemetry.counters import FAILED, FunctionCounters, ProcessCounters
+from runtime.system.telemetry.counters import (
+    FAILED,
+    FunctionCounters,
+    ProcessCounters,
+    told_apart,
+)
 
 VERSION = "1"
 """The only one of each function, in the protocol's word."""
@@ -289,7 +294,8 @@ class StatisticsTable:
     ``_resumed_at`` (of the last report, and of the first after a pause), ``_declared`` and
     ``_removed`` (the names of functions that there are, and of the last that there were),
     ``_sums`` and ``_changed`` (of all processes by function, and the names that are added up anew),
-    ``_earlier`` (likewise of the earlier counts; None: they have changed).
+    ``_earlier`` (likewise of the earlier counts; None: they have changed), ``_codes`` (of errors
+    that are told apart, by function).
     """
 
     def __init__(self, now: float) -> None:
@@ -301,6 +307,7 @@ class StatisticsTable:
         self._removed: dict[str, None] = {}
         self._sums: dict[str, FunctionStatistics] = {}
         self._changed: set[str] = set()
+        self._codes: dict[str, set[str]] = {}
         self._earlier: dict[str, FunctionStatistics] | None = None
 
     def begin(self, now: float) -> None:
@@ -319,7 +326,7 @@ class StatisticsTable:
             return
         one.age_s = report.age_s
         counted = {
-            name: FunctionStatistics.from_list(data)
+            name: self._bound_codes(name, FunctionStatistics.from_list(data))
             for name, data in report.functions.items()
             if name not in self._removed
         }
@@ -341,6 +348,19 @@ class StatisticsTable:
                 one.earlier.update(counted)
                 self._earlier = None
         self._end_silent(now)
+
+    def _bound_codes(self, name: str, found: FunctionStatistics) -> FunctionStatistics:
+        """Those that are told apart are the same of each process, whichever is heard of first: so
+        no sum of a code falls.
+        """
+        if not found.errors:
+            return found
+        known, errors = self._codes.setdefault(name, set()), Counter[str]()
+        for code, count in found.errors.items():
+            counted_by = told_apart(code, known)
+            known.add(counted_by)
+            errors[counted_by] += count
+        return replace(found, errors=dict(errors))
 
     def _end(self, one: _ProcessStatistics, name: str, attributes: Collection[str]) -> None:
         """The past takes these counts of a process; the sums of all stay what they are."""
@@ -392,6 +412,8 @@ class StatisticsTable:
                     del counted[name]
         for name in self._sums.keys() - declared:
             del self._sums[name]
+        for name in self._codes.keys() - declared:
+            del self._codes[name]
         self._changed &= declared
 
     def _processes(self) -> list[_ProcessStatistics]:

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
 from runtime.http.catalogue.console.shapes import History, Number, Sample, Samples
+from runtime.system.telemetry.counters import OTHER_CODE
 from runtime.system.telemetry.recent import quantile
 from runtime.system.telemetry.statistics import FunctionStatistics
 
@@ -38,9 +39,9 @@ what is called each second.
 """
 
 MOST_CODES: Final = 16
-"""Errors of a function that are told apart in one resolution; others are ``other``."""
-
-OTHER: Final = "other"
+"""Errors of a function that are told apart in one resolution, of ``counters.MAX_CODES``: each takes
+2 KB here.
+"""
 
 _NAN: Final = math.nan
 """Of what was not measured."""
@@ -177,7 +178,7 @@ class StepRing:
         if code not in self._errors:
             self._errors = {known: counts for known, counts in self._errors.items() if any(counts)}
             if len(self._errors) >= MOST_CODES - 1:
-                code = OTHER
+                code = OTHER_CODE
         counts = self._errors.setdefault(code, array("f", bytes(4 * self._length)))
         counts[step % self._length] += count
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.counters import MAX_CODES, OTHER_CODE, ProcessCounters
 from runtime.system.telemetry.statistics import (
     ALL,
     MOST_REMOVED,
@@ -422,6 +422,26 @@ def test_the_sum_of_earlier_counts_is_made_when_they_change(monkeypatch):
         found = table.earlier().get("f")
         assert found is None if calls is None else found.succeeded == calls
         assert table.earlier() is not before
+
+
+def test_codes_that_a_function_makes_up_are_bounded():
+    """However many processes it fails in; none of them is counted by another one later."""
+    table = StatisticsTable(0.0)
+    table.declare(["f"])
+    for n in range(40):
+        errors = {"bad_request": 1, **{f"code-{n}-{i}": 1 for i in range(MAX_CODES - 1)}}
+        counted = FunctionStatistics(failed=MAX_CODES, errors=errors).to_list()
+        table.keep(f"p{n}", StatisticsReport({"f": counted}, 1.0, is_whole=True), 2.0 + n)
+        before, found = (table.all()["f"].errors if n else {}), table.of("f").errors
+        assert all(found[code] >= count for code, count in before.items())
+    assert len(found) == MAX_CODES + 1
+    assert sum(found.values()) == 40 * MAX_CODES
+    assert (found["bad_request"], found[OTHER_CODE]) == (40, 39 * (MAX_CODES - 1))
+    table.declare([])
+    table.declare(["f"])
+    named = FunctionStatistics(failed=1, errors={"another": 1}).to_list()
+    table.keep("new", StatisticsReport({"f": named}, 1.0), 50.0)
+    assert table.of("f").errors == {"another": 1}
 
 
 COUNTED = FunctionStatistics(

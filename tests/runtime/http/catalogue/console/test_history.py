@@ -11,7 +11,6 @@ from runtime.http.catalogue.console.history import (
     LENGTHS,
     LONG_S,
     MOST_CODES,
-    OTHER,
     SAMPLE_S,
     SHORT_S,
     CountHistory,
@@ -19,7 +18,7 @@ from runtime.http.catalogue.console.history import (
     StepRing,
     share_steps,
 )
-from runtime.system.telemetry.counters import SECONDS
+from runtime.system.telemetry.counters import OTHER_CODE, SECONDS
 from runtime.system.telemetry.statistics import FunctionStatistics
 
 BUCKETS = len(SECONDS) + 1
@@ -209,7 +208,7 @@ def test_errors_are_told_apart_up_to_a_bound():
     ring.add(0, Counts(calls=len(many), errors=many), 1.0, 1)
     found = ring.errors(-1, 0)
     assert len(found) == MOST_CODES
-    assert found[OTHER] == [6]
+    assert found[OTHER_CODE] == [6]
     for step in range(1, 6):
         ring.add(step, Counts(calls=1), 1.0, 1)
     ring.add(6, Counts(calls=1, errors={"new": 2}), 1.0, 1)
