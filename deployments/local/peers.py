@@ -157,8 +157,8 @@ class Peers:
         return ConsoleCounts(
             counts,
             news,
-            lambda: self._slot < min(self._pools, default=MANY),
             lambda: self._counts.begin(time.monotonic()),
+            lambda: self._slot < min(self._pools, default=MANY),
         )
 
     async def index(self) -> list[Entry]:

@@ -123,8 +123,7 @@ class ClusterConsole:
                 server=self._server,
                 describe=self._describe,
                 poll_s=lambda: MOVING_POLL_S if placement.is_moving else POLL_S,
-            ),
-            time.time(),  # the table says what is earlier: the first call that it knows is shown
+            )
         )
 
     def receive_report(self, report: ProcessReport) -> None:

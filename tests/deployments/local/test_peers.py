@@ -62,7 +62,7 @@ class First:
         nothing: Any = None
         self.calls = calls
         own = CatalogueSources(
-            *(nothing,) * 5, console=ConsoleCounts(nothing, nothing, report=self._report)
+            *(nothing,) * 5, console=ConsoleCounts(nothing, nothing, nothing, report=self._report)
         )
         self.peers = Peers(0, own, Path(), nothing, nothing)
         console = self.peers.sources().console

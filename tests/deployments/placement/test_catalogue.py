@@ -327,9 +327,8 @@ def test_the_past_of_processes_is_no_traffic_of_a_catalogue_that_has_just_starte
         console = ClusterConsole(
             "s", "", placement, catalogue._statistics, nothing, nothing, list, dict
         )
-        assert console.console.feed.history.has_begun
-        sources, now = console.console.feed._sources, time.monotonic() - began
-        feed = ConsoleFeed(sources, now, clock=lambda: time.monotonic() - began)
+        sources = console.console.feed._sources
+        feed = ConsoleFeed(sources, clock=lambda: time.monotonic() - began)
         feed.start()  # at 100 s
 
         async def report(replica: ProcessCounters, name: str) -> None:

@@ -57,6 +57,11 @@ AGAIN: Final = 2
 FAILED_S: Final = 2.0
 """After a look that failed."""
 
+FIRST_S: Final = 1.5
+"""From the beginning of a history until what was counted is asked for first, before a step is over:
+what an older process answers first is of the past. By then those that began together answer.
+"""
+
 
 def next_look_s(
     now: float,
@@ -90,8 +95,6 @@ class ConsoleFeed:
 
     Args:
         sources: where it has that from.
-        began: seconds since the epoch of a time at which nothing was counted yet that the sources
-            do not call earlier; None: it is not known what there was.
         clock: seconds since the epoch.
 
     Attributes:
@@ -99,7 +102,8 @@ class ConsoleFeed:
 
     Mutable state: ``_audiences`` (by view), ``_shown`` (by view and function); ``_entries`` (at the
     last look), ``_errors`` (of the last minute); ``_looked_at``, ``_counted_at`` and
-    ``_logged_at``, seconds since the epoch; ``_is_dirty`` (something has changed since the look),
+    ``_logged_at``, seconds since the epoch; ``_first_at``, likewise, when what was counted is to be
+    asked for first, infinite once it was; ``_is_dirty`` (something has changed since the look),
     ``_woken`` (there may be something to do); ``_task``, and ``_telling``, which reads logs, from
     its first time on; ``_is_closed``.
     """
@@ -107,11 +111,10 @@ class ConsoleFeed:
     def __init__(
         self,
         sources: ConsoleSources,
-        began: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        now = clock() if began is None else began
-        self.history = CountHistory(now, began=began is not None)
+        now = clock()
+        self.history = CountHistory(now)
         self._sources = sources
         self._clock = clock
         self._audiences: dict[KeyView | None, Audience] = {}
@@ -120,6 +123,7 @@ class ConsoleFeed:
         self._errors: Mapping[str, Mapping[str, int]] = {}
         self._looked_at = self._logged_at = 0.0
         self._counted_at = now
+        self._first_at = now + FIRST_S
         self._is_dirty = False
         self._woken = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -296,12 +300,6 @@ class ConsoleFeed:
     def _keeps_history(self) -> bool:
         return bool(self._audiences) or self._sources.told.keeps_history()
 
-    @property
-    def _begins_at(self) -> float:
-        """When the history is to begin; never: it has, or is not kept here."""
-        is_to_begin = not self.history.has_begun and self._keeps_history
-        return self.history.begins_at if is_to_begin else math.inf
-
     async def _run(self) -> None:
         while not self._is_closed:
             now = self._clock()
@@ -313,7 +311,8 @@ class ConsoleFeed:
                 is_dirty=self._is_dirty,
                 has_streams=bool(self._audiences),
             )
-            wait_s = min(wait_s, max(0.0, self._begins_at - now))
+            if self._keeps_history:
+                wait_s = min(wait_s, max(0.0, self._first_at - now))
             if wait_s:
                 # a page that opens, or a change, may be something to do earlier
                 self._woken.clear()
@@ -337,7 +336,7 @@ class ConsoleFeed:
                 self._begin_again(now)
                 self.move_streams()
             self._counted_at = self._looked_at = self._logged_at = now
-        elif now // step_s > self._counted_at // step_s or now >= self._begins_at:
+        elif now // step_s > self._counted_at // step_s or now >= self._first_at:
             self._counted_at = now
             over = await self._count(now)
         if not self._audiences:
@@ -358,12 +357,14 @@ class ConsoleFeed:
             self._begin_again(now)
             return {}
         told = await self._sources.told.counts()
+        self._first_at = math.inf
         over = self.history.look(now, told.counted, told.awake, told.earlier)
         self._errors = self.history.errors_of_last_minute()  # also for a page that opens next
         return over
 
     def _begin_again(self, now: float) -> None:
-        self.history, self._errors = CountHistory(now, began=False), {}
+        self.history, self._errors = CountHistory(now), {}
+        self._first_at = now + FIRST_S
         self._sources.told.begin()
 
     async def _look(self, *, with_numbers: bool) -> None:

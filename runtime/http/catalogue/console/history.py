@@ -33,11 +33,6 @@ MOST_SHARED: Final = 3
 """Steps that one look may be of. One that comes later, since the process was stopped, say, tells
 nothing of when it was that something happened."""
 
-BEGINS_S: Final = 1.5
-"""From its birth until a history begins beside processes that have counted before: they tell of
-what is called each second.
-"""
-
 MOST_CODES: Final = 16
 """Errors of a function that are told apart in one resolution, of ``counters.MAX_CODES``: each takes
 2 KB here.
@@ -234,24 +229,15 @@ class CountHistory:
 
     Args:
         at: now, seconds since the epoch.
-        began: nothing was counted before; else the counts of the first look that is ``BEGINS_S``
-            from now are what others are compared with.
-
-    Attributes:
-        begins_at: when that look is due.
-        has_begun: it was made.
 
     Mutable state: ``_functions`` (by name), ``_looked_at`` (by seconds of a step, when one was over
-    last), ``_before`` (the counts of functions without numbers, of which it is known that they have
-    counted something), ``has_begun``.
+    last), ``_before`` (the counts of functions that had numbers).
     """
 
-    def __init__(self, at: float, *, began: bool) -> None:
+    def __init__(self, at: float) -> None:
         self._functions: dict[str, FunctionNumbers] = {}
         self._before: dict[str, Counts] = {}
         self._looked_at = dict.fromkeys(LENGTHS, at)
-        self.has_begun = began
-        self.begins_at = at + BEGINS_S
 
     def __len__(self) -> int:
         """Return the number of functions that have numbers."""
@@ -275,11 +261,6 @@ class CountHistory:
             earlier: what of ``counted`` was before the history, as far as it is heard of now: no
                 traffic, whenever it comes.
         """
-        if not self.has_begun:
-            self.has_begun = at >= self.begins_at
-            self._looked_at = dict.fromkeys(LENGTHS, at)
-            self._before = _count(counted, earlier)
-            return {}
         over = {
             step_s: float(before // step_s * step_s)
             for step_s, before in self._looked_at.items()

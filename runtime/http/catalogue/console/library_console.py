@@ -25,7 +25,7 @@ from runtime.http.catalogue.console.sources import (
 from runtime.http.catalogue.process_share import CatalogueSources
 from runtime.library.library import FunctionLibrary
 from runtime.system.cores import usable_cores
-from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsReport
+from runtime.system.telemetry.statistics import StatisticsReport, StatisticsTable
 
 MOST_DECISIONS: Final = 50
 """Changes of a function's state that are remembered, as many as a cluster remembers decisions."""
@@ -85,20 +85,22 @@ class LibraryConsole:
     Attributes:
         console: from ``join`` on; None before.
 
-    Mutable state: this; ``_library`` and ``_log``, from ``attach`` on.
+    Mutable state: this; ``_library``, ``_table`` (of what this process has counted, for a history
+    that begins anew) and ``_log``, from ``attach`` on.
     """
 
     def __init__(self, facts: ConsoleFacts, processes: int = 1) -> None:
         self._facts = facts
         self._processes = processes
-        self._began = time.time()
         self._library: FunctionLibrary
+        self._table: StatisticsTable
         self._log: StateLog | None = None
         self.console: Console | None = None
 
     def attach(self, library: FunctionLibrary) -> None:
         """What it shows is in this library; called before functions are loaded."""
         self._library = library
+        self._table = StatisticsTable(library.counters.began_at)
         self._log = StateLog(library)
 
     def on_change(self, name: str) -> None:
@@ -111,15 +113,24 @@ class LibraryConsole:
     @property
     def own(self) -> ConsoleCounts:
         """What this process says."""
-        return ConsoleCounts(self._counts, self._news, report=self._report)
+        return ConsoleCounts(self._counts, self._news, self._begin, report=self._report)
 
     async def _news(self, name: str) -> FunctionNews:
         decisions = () if self._log is None else self._log.of(name)
         return FunctionNews(decisions, self._library.failures.of(name))
 
     async def _counts(self) -> ProcessCounts:
-        counted = {one.name: FunctionStatistics.of(one) for one in self._library.counters}
-        return ProcessCounts(counted, dict.fromkeys(self._loaded(), 1))
+        awake = dict.fromkeys(self._keep().loaded, 1)
+        return ProcessCounts(self._table.all(), awake, self._table.earlier())
+
+    def _begin(self) -> None:
+        self._table.begin(time.monotonic())
+        self._keep()  # it is known from here on
+
+    def _keep(self) -> CountsReport:
+        report = self._report()
+        self._table.keep("", report.statistics, time.monotonic())
+        return report
 
     def _report(self) -> CountsReport:
         return CountsReport(StatisticsReport.of(self._library.counters), self._loaded())
@@ -143,8 +154,7 @@ class LibraryConsole:
             describe=self._describe,
             poll_s=lambda: ALONE_POLL_S if self._processes == 1 else SHARED_POLL_S,
         )
-        # the others may have counted long before this one, which takes the place of another
-        self.console = Console(sources, self._began if self._processes == 1 else None)
+        self.console = Console(sources)
         return self.console
 
     def start(self) -> None:

@@ -56,14 +56,13 @@ class Console:
 
     Args:
         sources: where it has what it shows.
-        began: as of ``ConsoleFeed``.
 
     Attributes:
         feed: what tells its pages; the owner starts and closes it.
     """
 
-    def __init__(self, sources: ConsoleSources, began: float | None = None) -> None:
-        self.feed = ConsoleFeed(sources, began)
+    def __init__(self, sources: ConsoleSources) -> None:
+        self.feed = ConsoleFeed(sources)
         self._sources = sources
 
     def routes(self, act: Act) -> list[Route]:

@@ -102,10 +102,6 @@ class CountsReport:
     loaded: Sequence[str]
 
 
-def _begin_nothing() -> None:
-    """What one process says of itself needs no beginning: it says all of it each time."""
-
-
 @dataclass(frozen=True, slots=True)
 class ConsoleCounts:
     """What is asked of all processes that serve.
@@ -113,15 +109,15 @@ class ConsoleCounts:
     Attributes:
         counts: now.
         news: of one function.
-        keeps_history: whether this is the process that keeps it, also while no page is open.
         begin: a history begins anew: what was counted until now is ``earlier``.
+        keeps_history: whether this is the process that keeps it, also while no page is open.
         report: of one process: what it reports to another that adds it up; None: these are several.
     """
 
     counts: Callable[[], Awaitable[ProcessCounts]]
     news: Callable[[str], Awaitable[FunctionNews]]
+    begin: Callable[[], None]
     keeps_history: Callable[[], bool] = lambda: True
-    begin: Callable[[], None] = _begin_nothing
     report: Callable[[], CountsReport] | None = None
 
 

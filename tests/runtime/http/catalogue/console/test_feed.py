@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 
-from runtime.http.catalogue.console.feed import LEAST_S, ConsoleFeed, next_look_s
-from runtime.http.catalogue.console.history import BEGINS_S, SHORT_S
+from runtime.http.catalogue.console.feed import FIRST_S, LEAST_S, ConsoleFeed, next_look_s
+from runtime.http.catalogue.console.history import SHORT_S
 from runtime.http.catalogue.console.library_console import LibraryConsole
 from runtime.http.catalogue.console.shapes import LogLine
 from runtime.http.catalogue.console.sources import (
@@ -24,8 +25,12 @@ from runtime.http.catalogue.console.sources import (
 )
 from runtime.http.catalogue.console.streams import HEARTBEAT, PageStream
 from runtime.http.catalogue.key_view import KeyView
-from runtime.http.catalogue.process_share import CatalogueSources
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    StatisticsReport,
+    StatisticsTable,
+)
 
 PATIENCE_S = 30.0
 
@@ -63,6 +68,7 @@ class Server:
     """What a feed is told of, by a clock that is moved; it is its functions' log, too.
 
     Attributes:
+        age_s: seconds since the process began that has counted.
         may_read: unset: the log's disk does not answer.
     """
 
@@ -72,7 +78,9 @@ class Server:
         self.counts = 0
         self.states = {"f": "asleep", "g": "asleep"}
         self.counted = {"f": FunctionStatistics()}
-        self.earlier: dict[str, FunctionStatistics] = {}
+        self.age_s = 0.0
+        self.begins = 0
+        self.table = StatisticsTable(time.monotonic())
         self.keeps_history = True
         self.lines: list[LogLine] = []
         self.may_read = threading.Event()
@@ -84,7 +92,7 @@ class Server:
             kind="run",
             facts=ConsoleFacts("token", open_log=lambda _: self),
             index=self._index,
-            told=ConsoleCounts(self._counts, self._news, lambda: self.keeps_history, self._begin),
+            told=ConsoleCounts(self._counts, self._news, self._begin, lambda: self.keeps_history),
             server=self._server,
             describe=lambda _: None,
             poll_s=lambda: 1.0,
@@ -98,10 +106,14 @@ class Server:
 
     async def _counts(self) -> Any:
         self.counts += 1
-        return ProcessCounts(dict(self.counted), {}, dict(self.earlier))
+        counted = {name: one.to_list() for name, one in self.counted.items()}
+        report = StatisticsReport(counted, self.age_s, is_whole=True)
+        self.table.keep("p", report, time.monotonic())
+        return ProcessCounts(self.table.all(), {}, self.table.earlier())
 
     def _begin(self) -> None:
-        self.earlier = dict(self.counted)
+        self.begins += 1
+        self.table.begin(time.monotonic())
 
     async def _news(self, _: str) -> FunctionNews:
         return FunctionNews()
@@ -124,7 +136,7 @@ def fed(work: Callable[[Server, ConsoleFeed], Awaitable[None]]) -> None:
 
     async def main() -> None:
         server = Server()
-        feed = ConsoleFeed(server.sources(), began=server.now, clock=lambda: server.now)
+        feed = ConsoleFeed(server.sources(), clock=lambda: server.now)
         try:
             await work(server, feed)
         finally:
@@ -198,17 +210,12 @@ def test_a_clock_that_is_set_back_begins_a_history_anew():
         assert (await told(stream, "closing")) == {"is_moving": True}
         feed.forget(stream)
         stream = await feed.open(None, "f")
-        assert server.earlier == server.counted
-        counts, server.now = server.counts, server.now + SHORT_S
-        feed.notify_changed()
-        async with asyncio.timeout(PATIENCE_S):
-            while server.counts == counts:
-                await asyncio.sleep(0)
+        assert server.begins == 1
         server.now += SHORT_S
         server.counted = {"f": FunctionStatistics(succeeded=11)}
         feed.notify_changed()
         new = await told(stream, "history")
-        assert (new["from"], new["calls"]) == (720.0, [2])
+        assert (new["from"], new["calls"]) == (710.0, [2])
 
     fed(work)
 
@@ -263,54 +270,69 @@ def test_a_key_is_told_of_no_other_function_in_a_log():
 def test_a_history_begins_soon_beside_processes_that_have_counted():
     """Without a page, and before its first step is over: what is called then is of it."""
 
-    async def main() -> None:
-        server = Server()
-        feed = ConsoleFeed(server.sources(), clock=lambda: server.now)
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        server.age_s = 1e6
         server.counted = {"f": FunctionStatistics(succeeded=9)}
-        server.now += BEGINS_S
+        server.now += FIRST_S
         feed.start()
         async with asyncio.timeout(PATIENCE_S):
-            while not feed.history.has_begun:
+            while not server.counts:
                 await asyncio.sleep(0)
         stream = await feed.open(None, "f")
+        assert server.counts == 1
         server.now += SHORT_S
         server.counted = {"f": FunctionStatistics(succeeded=11)}
         feed.notify_changed()
         assert (await told(stream, "history"))["calls"] == [2]
-        await feed.close()
 
-    asyncio.run(main())
+    fed(work)
 
 
 def test_a_history_that_is_kept_elsewhere_has_begun_when_it_is_kept_here():
-    """What was counted until then is older, whenever it is told."""
+    """What was counted until then is older; it is asked for when a page opens, and not before."""
 
-    async def main() -> None:
-        server = Server()
-        server.keeps_history = False
-        feed = ConsoleFeed(server.sources(), clock=lambda: server.now)
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        server.keeps_history, server.age_s = False, 1e6
         feed.start()
         server.counted = {"f": FunctionStatistics(succeeded=9)}
         server.now += SHORT_S
         async with asyncio.timeout(PATIENCE_S):
-            while server.earlier != server.counted:
+            while not server.begins:
                 await asyncio.sleep(0)
         assert not server.counts
-        await feed.close()
+        server.now += FIRST_S
+        stream = await feed.open(None, "f")
+        async with asyncio.timeout(PATIENCE_S):
+            while not server.counts:
+                await asyncio.sleep(0)
+        server.now += SHORT_S
+        server.counted = {"f": FunctionStatistics(succeeded=11)}
+        feed.notify_changed()
+        assert (await told(stream, "history"))["calls"] == [2]
 
-    asyncio.run(main())
+    fed(work)
 
 
-@pytest.mark.parametrize(("processes", "is_new"), [(1, False), (2, True)])
-def test_a_process_among_others_does_not_know_what_there_was(processes, is_new):
-    """The others go on when it takes the place of one that has died: what they had counted is no
-    call of its first step.
-    """
-    server = Server()
-    console = LibraryConsole(ConsoleFacts("token"), processes)
-    of: Any = None
-    sources = CatalogueSources(of, of, of, of, of, console=server.sources().told)
-    history = console.join(sources).feed.history
-    counted = {"f": FunctionStatistics(succeeded=500)}
-    history.look(time.time() + SHORT_S, counted, {})
-    assert (history.of("f", SHORT_S)["calls"] == []) is is_new
+def test_what_a_process_alone_counts_is_of_its_history(clock):
+    """All of it; and of one that begins anew, as when the clock is set back, what is called then."""
+    counters = ProcessCounters()
+    console = LibraryConsole(ConsoleFacts("token"))
+    console.attach(SimpleNamespace(counters=counters, entries=()))  # type: ignore[arg-type]
+
+    def count_calls(calls: int) -> None:
+        for _ in range(calls):
+            counters.of("f").calls.record(200, "", 0.1, None)
+
+    def later_calls() -> int:
+        counts = asyncio.run(console.own.counts())
+        earlier = counts.earlier.get("f", FunctionStatistics())
+        return counts.counted["f"].succeeded - earlier.succeeded
+
+    count_calls(3)
+    clock.advance(60.0)
+    assert later_calls() == 3
+    count_calls(5)
+    console.own.begin()
+    count_calls(2)
+    clock.advance(1.0)
+    assert later_calls() == 2

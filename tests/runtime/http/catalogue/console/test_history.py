@@ -52,7 +52,7 @@ def test_a_look_is_of_the_steps_that_ended(before, at, steps, is_shared):
 
 def test_what_is_counted_between_two_looks_is_of_the_step_between():
     """Calls, errors, latencies, batches, wakes, and where it was loaded at the end."""
-    history = CountHistory(1000.0, began=True)
+    history = CountHistory(1000.0)
     first = counted(3, 1, errors={"bad": 1}, batches={2: (3, 0.1), 4: (1, 0.1)}, wakes=1)
     assert history.look(1010.0, {"f": first}, {"f": 1}) == {SAMPLE_S: 1000.0, SHORT_S: 1000.0}
     history.look(1020.0, {"f": first}, {"f": 2})
@@ -75,7 +75,7 @@ def test_what_is_counted_between_two_looks_is_of_the_step_between():
 
 def test_looks_each_ten_seconds_have_samples_of_five():
     """While no page is open; one that opens has its last minute at once."""
-    history = CountHistory(1000.0, began=True)
+    history = CountHistory(1000.0)
     history.look(1010.0, {"f": counted(4, 1, errors={"bad": 1})}, {})
     samples = history.samples(12)
     assert (samples["from"], samples["steps"]) == (950.0, 12)
@@ -91,20 +91,19 @@ def test_looks_each_ten_seconds_have_samples_of_five():
 
 def test_a_function_that_sleeps_costs_nothing():
     """Nor does one that was counted before the history began."""
-    history = CountHistory(990.0, began=False)
+    history = CountHistory(1000.0)
     old = {f"f{n}": counted(9) for n in range(1000)}
-    assert history.look(1000.0, old, {}) == {}
-    history.look(1010.0, old, {})
+    history.look(1010.0, old, {}, old)
     assert len(history) == 0
     assert history.of("f1", SHORT_S)["calls"] == []
-    history.look(1020.0, {**old, "f1": counted(10)}, {})
+    history.look(1020.0, {**old, "f1": counted(10)}, {}, old)
     assert len(history) == 1
     assert history.of("f1", SHORT_S)["calls"] == [1]
 
 
 def test_a_process_that_was_stopped_knows_not_when_it_was():
     """The last step has what was counted meanwhile, and the others are gaps."""
-    history = CountHistory(1000.0, began=True)
+    history = CountHistory(1000.0)
     history.look(1010.0, {"f": counted(1)}, {"f": 1})
     history.look(1060.0, {"f": counted(7)}, {"f": 1})
     assert history.of("f", SHORT_S)["calls"] == [1, None, None, None, None, 6]
@@ -114,7 +113,7 @@ def test_a_process_that_was_stopped_knows_not_when_it_was():
 
 def test_a_clock_that_is_set_right_costs_as_little():
     """One that has begun in 1970 goes on by half a century, which has 358 million steps."""
-    history = CountHistory(0.0, began=True)
+    history = CountHistory(0.0)
     tracemalloc.start()
     try:
         history.look(5_000_000.0, {"f": counted(7)}, {"f": 1})
@@ -127,15 +126,13 @@ def test_a_clock_that_is_set_right_costs_as_little():
 
 def test_what_was_counted_before_a_history_is_no_call_of_it():
     """Some tell of it after the first looks, of functions that are known or not."""
-    history = CountHistory(999.0, began=False)
-    assert history.look(1000.0, {"old": counted(3)}, {"old": 1}) == {}
-    assert not history.has_begun
-    assert history.look(1001.0, {"old": counted(50)}, {"old": 1}) == {}
-    assert history.has_begun
-    older = {"late": counted(70, 5, errors={"bad": 5}), "asleep": counted(8)}
+    history = CountHistory(1001.0)
+    older = {"old": counted(50)}
+    assert history.look(1002.0, {"old": counted(50)}, {"old": 1}, older) == {}
+    older |= {"late": counted(70, 5, errors={"bad": 5}), "asleep": counted(8)}
     told = {"old": counted(50), **older}
     history.look(1015.0, told, {"old": 1, "late": 1}, older)
-    older["old"] = counted(900)
+    older["old"] = counted(950)
     told = {
         "old": counted(951),
         "late": counted(72, 6, errors={"bad": 6}),
@@ -154,7 +151,7 @@ def test_what_was_counted_before_a_history_is_no_call_of_it():
 
 def test_counts_that_become_less_are_no_calls():
     """Those of a process that is gone; a function that is not told of has counted nothing more."""
-    history = CountHistory(1000.0, began=True)
+    history = CountHistory(1000.0)
     history.look(1010.0, {"f": counted(9)}, {"f": 1})
     history.look(1020.0, {"f": counted(4)}, {"f": 1})
     history.look(1030.0, {}, {"f": 1})
@@ -164,7 +161,7 @@ def test_counts_that_become_less_are_no_calls():
 
 def test_a_clock_that_is_set_back_takes_nothing_twice():
     """What is counted meanwhile is of the first step behind the one that is known."""
-    history = CountHistory(1000.0, began=True)
+    history = CountHistory(1000.0)
     history.look(1010.0, {"f": counted(1)}, {"f": 1})
     assert history.look(500.0, {"f": counted(3)}, {"f": 1}) == {}
     history.look(1020.0, {"f": counted(4)}, {"f": 1})
@@ -175,7 +172,7 @@ def test_what_is_old_is_forgotten():
     """The ring of each resolution has its length; six hours after its last call, and no longer
     loaded, a function has no numbers, and its next call is counted as one.
     """
-    history, at = CountHistory(0.0, began=True), 0.0
+    history, at = CountHistory(0.0), 0.0
     for n in range(1, LENGTHS[SHORT_S] + 10):
         at = n * 10.0
         history.look(at, {"f": counted(n)}, {"f": 1})
@@ -194,7 +191,7 @@ def test_what_is_old_is_forgotten():
 
 def test_functions_that_are_gone_are_forgotten():
     """Those that a file no longer has."""
-    history = CountHistory(1000.0, began=True)
+    history = CountHistory(1000.0)
     history.look(1010.0, {"f": counted(1), "g": counted(1)}, {})
     history.keep({"g"})
     assert len(history) == 1
@@ -217,7 +214,7 @@ def test_errors_are_told_apart_up_to_a_bound():
 
 def test_a_hundred_busy_functions_take_little_memory():
     """20 MB are allowed for all of the console; each of these has errors of every code."""
-    history = CountHistory(0.0, began=True)
+    history = CountHistory(0.0)
     errors = {f"e{code}": 1 for code in range(MOST_CODES)}
     told = {f"f{n}": counted(1, errors=errors) for n in range(100)}
     tracemalloc.start()
