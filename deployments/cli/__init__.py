@@ -5,6 +5,7 @@ May import all of ``deployments`` and ``runtime``; it imports no Ray.
 
 from __future__ import annotations
 
+import errno
 import importlib
 from typing import Any, Final
 
@@ -51,6 +52,11 @@ cluster, the rest.
 WRONG_DECLARATION: Final = 2
 """Exit status of a declaration that is refused, as of a command line that is."""
 
+NO_PATHS: Final = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path at which nothing can be: one of the command line, since the
+declaration's have been looked at.
+"""
+
 
 class Wakeful(click.Group):
     """Imports a command when it is called, and turns our errors into messages and exit statuses."""
@@ -94,6 +100,11 @@ class Wakeful(click.Group):
         except WakefulError as error:
             click.echo(f"wakeful: {error.message}", err=True)
             ctx.exit(1)
+        except OSError as error:
+            if error.errno not in NO_PATHS:
+                raise
+            click.echo(f"wakeful: {error.filename} cannot be read: {error.strerror}.", err=True)
+            ctx.exit(WRONG_DECLARATION)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in EXTRA_OF:
                 raise

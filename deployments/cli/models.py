@@ -17,7 +17,7 @@ import click
 from deployments.cli.options import FILE, echo_json, json_option
 from deployments.cli.terminal import new_table, print_table
 from runtime.errors import LoadError, StoreError, WakefulError
-from runtime.system.files import LOCK_FILE
+from runtime.system.files import LOCK_FILE, resolve_path
 from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
 
 def import_builders_from(lock: Path) -> None:
     """Has Python look for the builders of a lock beside it, as for stages beside their file."""
-    if (folder := str(lock.resolve().parent)) not in sys.path:
+    if (folder := str(resolve_path(lock).parent)) not in sys.path:
         sys.path.insert(0, folder)
 
 

@@ -287,8 +287,9 @@ def read(file: Path, settings: Settings) -> ConfigFile:
     from deployments.ray_support.environment import import_folders
     from runtime.declaration import config_file
 
+    declared = config_file.read(file)
     sys.path[:0] = [folder for folder in import_folders(settings, file) if folder not in sys.path]
-    return config_file.read(file)
+    return declared
 
 
 def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:

@@ -40,6 +40,7 @@ from runtime.system.files import (
     os_error_message,
     put_in_place,
     refuse_wrong_digest,
+    resolve_path,
     sha256_of,
 )
 from runtime.system.model_locations import MlflowLocation, ObjectLocation, parse_location
@@ -109,7 +110,10 @@ def resolve_source(
     """
     parsed = parse_source(source)
     if isinstance(parsed, Path):
-        return _resolve_local(parsed, sha256, models, root)
+        try:
+            return _resolve_local(parsed, sha256, models, root)
+        except OSError as error:
+            raise StoreError(f"{parsed} cannot be read: {error.strerror}.") from error
     if isinstance(parsed, ObjectLocation | MlflowLocation) and sha256 is None:
         fix = (
             "write its `sha256:` beside it, since what comes over http may be anything, and run"
@@ -159,8 +163,8 @@ def fetch_source(
 
 
 def _resolve_local(path: Path, sha256: str | None, models: Path, root: Path) -> Path:
-    found = (root / path).resolve()
-    if not any(found.is_relative_to(folder.resolve()) for folder in (root, models)):
+    found = resolve_path(root / path)
+    if not any(found.is_relative_to(resolve_path(folder)) for folder in (root, models)):
         raise StoreError(
             f"{path} leads to {found}, outside of {root} and {models}. Move the model into one of"
             " them."

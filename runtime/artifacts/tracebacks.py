@@ -4,6 +4,7 @@ project's own files that it comes from; or why a stage's module does not import.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import pkgutil
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from runtime.artifacts.python_imports import is_project_module
 from runtime.system.extras import stage_fix
+from runtime.system.files import resolve_path
 from runtime.system.messages import closest_match
 from runtime.types.call_handles import advice_on_quotes
 
@@ -179,12 +181,14 @@ def _package_folders(package: str) -> Sequence[str]:
     """
     if package:
         return list(dict.fromkeys(getattr(sys.modules.get(package), "__path__", ())))
-    found = [Path(folder or ".").resolve() for folder in sys.path]
+    found = list[Path]()
+    for entry in sys.path:
+        with contextlib.suppress(OSError):  # one at which nothing can be, as Python passes over it
+            if (folder := resolve_path(Path(entry or "."))).is_dir():
+                found.append(folder)
     pythons = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
     return list(
         dict.fromkeys(
-            str(folder)
-            for folder in found
-            if folder.is_dir() and not pythons.intersection((folder, *folder.parents))
+            str(folder) for folder in found if not pythons.intersection((folder, *folder.parents))
         )
     )

@@ -9,10 +9,11 @@ import re
 import sys
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from runtime.declaration.awake_hours import check_hours
 from runtime.declaration.validation import validation_error
+from runtime.system.files import path_fault
 from runtime.system.messages import quote
 from runtime.system.model_locations import (
     STORES,
@@ -46,6 +47,10 @@ _PATH: Final = re.compile(r"[^\x00-\x1f\\$*?:]+")
 _MEDIA_RANGE: Final = re.compile(
     r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)"
 )
+
+
+MAX_REFERENCE: Final = 2048
+"""Characters of what names a model or a Python object: a key of a store has 1,024 at most."""
 
 
 CATALOGUE_PATHS: Final = (
@@ -126,6 +131,20 @@ def _check_stage_name(name: str) -> str:
     return name
 
 
+def _check_length(reference: str) -> str:
+    if len(reference) > MAX_REFERENCE:
+        raise validation_error(
+            f"{quote(reference)} has {len(reference)} characters; {MAX_REFERENCE} are read at most."
+        )
+    return reference
+
+
+def _check_path(path: str) -> str:
+    if fault := path_fault(path):
+        raise validation_error(fault)
+    return path
+
+
 def _check_python(reference: str) -> str:
     module, _, attribute = reference.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
@@ -138,6 +157,7 @@ def _check_python(reference: str) -> str:
             f"{quote(reference)} is in Python's standard library. A stage is a function or class of"
             " yours."
         )
+    _check_path(f"{module.replace('.', '/')}.py")
     return reference
 
 
@@ -211,6 +231,8 @@ def _check_onnx(reference: str) -> str:
             f"{quote(reference)} does not end with .onnx. A model of another form is exported"
             " first, by torch.onnx.export, skl2onnx.to_onnx or optimum-cli."
         )
+    # of what is fetched, the name alone is one on disk
+    _check_path(parts[-1] if is_remote(reference) else path)
     return reference
 
 
@@ -236,7 +258,7 @@ def _check_model_name(reference: str) -> str:
             f"{quote(reference)} leads out of the folder it starts from. Write a path within that"
             " folder; WAKEFUL_ROOT moves it."
         )
-    return reference.rstrip("/")
+    return _check_path(reference.rstrip("/"))
 
 
 def _check_sha256(digest: str) -> str:
@@ -284,17 +306,25 @@ Name = Annotated[str, AfterValidator(_check_name), written_as(_NAME.pattern)]
 Prefix = Annotated[str, AfterValidator(_check_prefix), written_as(r"/|(/[A-Za-z0-9._~-]+)+")]
 FunctionPrefix = Annotated[Prefix, AfterValidator(_check_function_prefix)]
 StageName = Annotated[str, AfterValidator(_check_stage_name), written_as(r"[A-Za-z_][A-Za-z0-9_]*")]
-PythonReference = Annotated[str, AfterValidator(_check_python), written_as(r"[^:/\s]+:[^:./\s]+")]
+PythonReference = Annotated[
+    str,
+    AfterValidator(_check_length),
+    AfterValidator(_check_python),
+    written_as(r"[^:/\s]+:[^:./\s]+"),
+]
 OnnxReference = Annotated[
     str,
+    AfterValidator(_check_length),
     AfterValidator(_check_onnx),
     written_as(r".+\.onnx|mlflow:models:/[^/@]+/[0-9]+"),
 ]
 ModelName = Annotated[
     str,
+    AfterValidator(_check_length),
     AfterValidator(_check_model_name),
     written_as(r"hf:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+@[0-9a-f]{40}|[^:/~][^:]*"),
 ]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256), written_as(_SHA256.pattern)]
 Provider = Annotated[
     str, AfterValidator(_check_provider), written_as(r"[A-Za-z0-9]+ExecutionProvider")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
-from runtime.declaration.constrained_types import Name, written_as
+from runtime.declaration.constrained_types import FilePath, Name, written_as
 from runtime.declaration.validation import StrictModel, validation_error
 from runtime.system.messages import closest_match, expected_message, is_key, quote
 
@@ -345,9 +345,8 @@ class AuthSpec(StrictModel):
             " need no restart."
         ),
     )
-    file: str | None = Field(
+    file: FilePath | None = Field(
         None,
-        min_length=1,
         description=(
             "The file of `wakeful keys`, which changes without a restart; a relative path starts at"
             " the root folder, and `WAKEFUL_KEYS` goes before it. Unset:"
@@ -364,23 +363,20 @@ class AuthSpec(StrictModel):
 class TlsSpec(StrictModel):
     """TLS at the public port: HTTP/1.1 and HTTP/2, of TLS 1.2 and later."""
 
-    cert: str = Field(
-        min_length=1,
+    cert: FilePath = Field(
         description=(
             "The certificate, in PEM: the server's first, then those that lead to its authority. A"
             " relative path starts at the root folder."
         ),
     )
-    key: str = Field(
-        min_length=1,
+    key: FilePath = Field(
         description=(
             "The certificate's private key, in PEM, without a password; a file that not every user"
             " of the machine can read."
         ),
     )
-    client_ca: str | None = Field(
+    client_ca: FilePath | None = Field(
         None,
-        min_length=1,
         description=(
             "Authorities of client certificates, in PEM: a client without a certificate of one of"
             " them gets no connection. Unset: clients need none."

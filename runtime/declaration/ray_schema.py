@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from runtime.declaration.constrained_types import FilePath
 from runtime.declaration.declared_spec import FunctionArgs
 from runtime.declaration.http_section import HttpSection, TlsSpec
 from runtime.declaration.validation import StrictModel, validation_error
@@ -49,17 +50,13 @@ class HttpOptions(StrictModel):
     keep_alive_timeout_s: int | None = Field(
         None, ge=1, description="Seconds that an idle connection is kept. Unset: Ray's default."
     )
-    ssl_keyfile: str | None = Field(
-        None, min_length=1, description="`http.tls.key` in Ray's spelling."
-    )
-    ssl_certfile: str | None = Field(
-        None, min_length=1, description="`http.tls.cert` in Ray's spelling."
-    )
+    ssl_keyfile: FilePath | None = Field(None, description="`http.tls.key` in Ray's spelling.")
+    ssl_certfile: FilePath | None = Field(None, description="`http.tls.cert` in Ray's spelling.")
     ssl_keyfile_password: Annotated[str | None, AfterValidator(_refuse_password)] = Field(
         None, description="Unset. Ray's, and refused: the key is in a file without a password."
     )
-    ssl_ca_certs: str | None = Field(
-        None, min_length=1, description="`http.tls.client_ca` in Ray's spelling."
+    ssl_ca_certs: FilePath | None = Field(
+        None, description="`http.tls.client_ca` in Ray's spelling."
     )
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from runtime.declaration.constrained_types import (
 )
 from runtime.declaration.sections import AutoscalingSpec, BatchingSpec, ResourcesSpec
 from runtime.declaration.validation import JsonObject, Number, StrictModel, validation_error
+from runtime.system.files import path_fault
 from runtime.system.messages import quote
 from runtime.system.model_locations import is_location
 from runtime.system.secrets import REFERENCE, texts_in
@@ -335,4 +336,7 @@ class StageSpec(StrictModel):
                 ("weights",),
                 also=[("onnx",), ("sha256",)],
             )
+        for name in self.weights:
+            if fault := path_fault(name):
+                raise validation_error(fault, ("weights", name))
         return self

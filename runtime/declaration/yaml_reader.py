@@ -25,7 +25,7 @@ from ruamel.yaml.tag import Tag
 
 from runtime.declaration.validation import child_path, parent_path
 from runtime.errors import DeclarationError, Problem
-from runtime.system.files import HEAD_BYTES, did_you_mean_file, kind_of_file
+from runtime.system.files import HEAD_BYTES, did_you_mean_file, kind_of_file, path_fault
 from runtime.system.messages import quote
 from runtime.types.example_files import FILE_TAG
 
@@ -131,6 +131,8 @@ def read(path: Path | str) -> Document:
             checks can add to it.
     """
     file = str(path)
+    if "\0" in file:
+        raise DeclarationError([Problem(quote(file), 0, "", path_fault(file))])
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
@@ -270,6 +272,8 @@ class _YamlReader:
             self._refuse(line, path, message)
         elif _SURROGATE.search(node.value):
             self._refuse(line, path, _half_a_character(node.value))
+        elif fault := path_fault(node.value):
+            self._refuse(line, path, fault)
         else:
             return {FILE_TAG: node.value}
         return node.value if isinstance(node, ScalarNode) else None

@@ -18,7 +18,7 @@ from typing import Final
 
 from runtime.errors import LoadError
 from runtime.onnx.wire_format import Message
-from runtime.system.files import HEAD_BYTES, export_advice, kind_of_file
+from runtime.system.files import HEAD_BYTES, export_advice, kind_of_file, resolve_path
 from runtime.system.messages import quote
 
 Dims = tuple[int | str | None, ...]
@@ -89,19 +89,19 @@ def find_weights(path: Path) -> dict[str, Path]:
     found = {}
     for name in read_weight_names(path):
         target = path.parent / name
-        place = target.resolve()
+        try:
+            place = resolve_path(target)
+            is_other = place.exists() and not place.is_file()
+        except OSError as error:  # of a name that no file has
+            raise LoadError(
+                f"{path} keeps weights in {quote(name)}, which cannot be read: {error.strerror}."
+            ) from error
         is_plain = bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts
         if not (is_plain and place.is_relative_to(folder)):
             raise LoadError(
                 f"{path} keeps weights in {quote(name)}, which leads out of its folder, to {place}."
                 " Save the model with its weights beside it."
             )
-        try:
-            is_other = place.exists() and not place.is_file()
-        except OSError as error:  # of a name that no file has
-            raise LoadError(
-                f"{path} keeps weights in {quote(name)}, which cannot be read: {error.strerror}."
-            ) from error
         if is_other:
             raise LoadError(f"{path} keeps weights in {quote(name)}, which is no file.")
         found[name] = target

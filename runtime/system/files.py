@@ -9,6 +9,8 @@ As everywhere here, a file of the same size and time is taken for the same.
 
 One pull at a time in a models folder, among all processes of a machine.
 
+What no path is, and where a path leads.
+
 What a file is that stands where another kind is wanted, by its first bytes and its name: a PyTorch
 checkpoint for an ONNX model, Python for a declaration.
 """
@@ -30,7 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.errors import StoreError
-from runtime.system.messages import did_you_mean
+from runtime.system.messages import did_you_mean, quote
 
 PARTIAL = ".partial-"
 
@@ -47,6 +49,48 @@ def file_state(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+MAX_NAME_BYTES: Final = 255
+"""Of a name on disk, as most file systems have it: of each part of a path."""
+
+MAX_PATH_BYTES: Final = 1024
+"""Of a path as it is written: macOS takes no longer one, and Linux one of four times that, with the
+folder that it starts from.
+"""
+
+
+def path_fault(path: str) -> str:
+    """Why nothing can be at a path, in a sentence; empty where something may be. The disk is not
+    asked: it answers such a path with an error, and not with "there is nothing".
+    """
+    if "\0" in path:
+        return f"{quote(path)} has a null character in it, which no path has. Write the plain path."
+    written = path.encode("utf-8", "surrogatepass")
+    longest = max(map(len, written.split(b"/")))
+    if longest > MAX_NAME_BYTES:
+        return (
+            f"{quote(path)} has a part of {longest} bytes, and a name on disk has {MAX_NAME_BYTES}"
+            " at most. Write a shorter one."
+        )
+    if len(written) > MAX_PATH_BYTES:
+        return (
+            f"{quote(path)} is {len(written)} bytes long, and a path has {MAX_PATH_BYTES} at most."
+            " Write a shorter one."
+        )
+    return ""
+
+
+def resolve_path(path: Path) -> Path:
+    """Where a path leads, links followed; what is not there is as it is written.
+
+    Raises:
+        OSError: its links lead in a circle, of which Python says so otherwise in each release.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
 
 
 MOST_LISTED: Final = 1000

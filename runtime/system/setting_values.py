@@ -42,7 +42,11 @@ def read_path(text: str) -> Path:
 def read_existing_folder(text: str) -> Path:
     """A folder that is there."""
     folder = read_folder(text)
-    if not folder.is_dir():
+    try:
+        is_there = folder.is_dir()
+    except OSError:  # of a name that no folder has
+        is_there = False
+    if not is_there:
         raise ValueError("no such folder")
     return folder
 

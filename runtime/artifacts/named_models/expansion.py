@@ -183,7 +183,7 @@ def _open(spec: DeclaredSpec, settings: Settings, read_model: ModelReader) -> _M
             raise StoreError(
                 f"{shown} is not on this machine; run `wakeful models pull`."
             ) from None
-    elif not folder.is_dir():
+    elif not _is_folder(folder):
         raise StoreError(
             f"{folder} is not there. Write a folder with an ONNX file, or hf:ORG/REPO@COMMIT, which"
             " `wakeful add ORG/REPO` writes."
@@ -201,6 +201,13 @@ def _open(spec: DeclaredSpec, settings: Settings, read_model: ModelReader) -> _M
     if spec.quantize is not None:
         onnx, digest = quantized_file(folder, onnx, settings.models, shown), None
     return _Model(shown, folder, path, onnx, digest, read_model(folder / onnx))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _embedding(model: _Model) -> list[Stage]:

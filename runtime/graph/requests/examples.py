@@ -18,7 +18,7 @@ from runtime.errors import MalformedBody, RequestError
 from runtime.graph.requests.form_values import alternatives, kind_in_form
 from runtime.protocol.content_kinds import kind_of_content
 from runtime.protocol.json_text import dumps, loads
-from runtime.system.files import did_you_mean_file
+from runtime.system.files import did_you_mean_file, resolve_path
 from runtime.types.example_files import FILE_TAG, KeyPath, find_files, replace_files
 
 Schemas = Iterable[Mapping[str, Any]]
@@ -127,7 +127,7 @@ def _format_place(place: KeyPath) -> str:
 def _read_file(root: Path, written: str, left: int, most: int, where: str) -> bytes:
     """The content of a file, of at most ``left`` bytes."""
     try:
-        found = (root / written).resolve()
+        found = resolve_path(root / written)
         if not found.is_relative_to(root.resolve()):
             raise RequestError(
                 f"{written} leads to {found}, outside of {root}. Move the file into it.",

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 from runtime.errors import LoadError
+from runtime.onnx.model_file import find_weights
 from runtime.onnx.providers import CPU_PLAN
 from runtime.onnx.session import Session
 from tests import onnx_models
@@ -25,6 +26,7 @@ import sys, os
 from pathlib import Path
 import numpy as np
 from runtime.onnx.preparation import prepare_model
+from runtime.onnx.model_file import find_weights
 from runtime.onnx.providers import CPU_PLAN
 from runtime.onnx.session import Session
 from runtime.settings import Settings
@@ -96,3 +98,17 @@ def test_a_file_outside_of_the_models_folder_is_not_read(tmp_path):
     with pytest.raises(LoadError) as refused:
         Session(path, CPU_PLAN)
     expect_values(refused.value, "m.onnx")
+
+
+@pytest.mark.parametrize("location", ["circle", "circle/a", "a" * 300, "a/" * 3000])
+def test_a_name_that_no_file_has_is_refused(tmp_path, location):
+    """Also one whose links lead in a circle."""
+    path = table(tmp_path / "m.onnx")
+    (tmp_path / "circle").symlink_to("circle")
+    model = onnx.load(str(path), load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(LoadError, match="keeps weights in"):
+        find_weights(path)
