@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 import click
 
@@ -18,7 +18,11 @@ from deployments.cli.options import FILE, echo_json, json_option
 from deployments.cli.terminal import new_table, print_table
 from runtime.errors import LoadError, StoreError, WakefulError
 from runtime.system.files import LOCK_FILE, resolve_path
-from runtime.system.messages import did_you_mean
+from runtime.system.messages import clip, did_you_mean
+
+MAX_LINE: Final = 600
+"""Characters of what is said of a model of a repository, which repeats words of its configuration.
+"""
 
 if TYPE_CHECKING:
     from runtime.artifacts.pull import Event
@@ -263,7 +267,7 @@ def _add_repository(folder: Path, file: Path) -> None:
             or _prepare(model.files, settings)
         )
         if why:
-            click.echo(f"{model.name}: left out: {why.rstrip('.')}.")
+            click.echo(f"{model.name}: left out: {clip(why.rstrip('.'), MAX_LINE)}.")
             continue
         entry = _entry(model.name, model.found.args, is_whole="import_path" in text)
         text = with_application(text, entry)
@@ -271,7 +275,7 @@ def _add_repository(folder: Path, file: Path) -> None:
         click.echo(f"{model.name}: added.")
         for verb, parts in (("took", model.found.took), ("left", model.found.left)):
             for part in parts:
-                click.echo(f"  {verb} {part}")
+                click.echo(f"  {verb} {clip(part, MAX_LINE)}")
     if not added:
         raise StoreError(f"no model of {folder} was added.")
     write_in_place(file, text)

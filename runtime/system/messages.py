@@ -266,6 +266,22 @@ def unknown_key_message(word: str, known: Iterable[str]) -> str:
     )
 
 
+LONGEST_TEXT: Final = 300
+"""Characters of a name, code, reason or note of a stranger's that are repeated."""
+
+
+def clip(text: str, longest: int = LONGEST_TEXT) -> str:
+    """A text that a server, a file or a declaration may have made up, as it can be shown anywhere:
+    of bounded length, on one line; what cannot be seen, turns the direction of what follows or
+    tells a terminal something is told by its number.
+    """
+    seen = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text[:longest]
+    )
+    return f"{seen}…" if len(text) > longest else seen
+
+
 MAX_SHOWN = 64
 """Characters of a caller's name that a message repeats, and that a suggestion is sought for (the
 search is quadratic).

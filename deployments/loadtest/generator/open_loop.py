@@ -38,8 +38,8 @@ from deployments.loadtest.generator.connections import (
     Server,
     send,
 )
-from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import ENDED, NO_ANSWER, CallRecord
+from runtime.system.messages import clip
 
 SWEEP_S: Final = 0.1
 """Between two looks at which calls have taken too long."""

@@ -13,8 +13,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.loadtest.asking import ask
-from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import ServerSample
+from runtime.system.messages import clip
 from runtime.system.telemetry.function_metrics import (
     BATCH_ROWS,
     ROWS_TOTAL,

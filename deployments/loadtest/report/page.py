@@ -30,7 +30,6 @@ from deployments.loadtest.results.comparison import (
     compare,
 )
 from deployments.loadtest.results.dependence import ERROR
-from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import Run
 from deployments.loadtest.results.statistics import (
     FunctionResult,
@@ -39,6 +38,7 @@ from deployments.loadtest.results.statistics import (
     summarise,
 )
 from deployments.loadtest.results.verdict import PARTS, PromiseVerdict, Verdict
+from runtime.system.messages import clip
 
 MOST_ROWS: Final = 200
 """Of a table by function or promise."""

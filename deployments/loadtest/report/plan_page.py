@@ -16,10 +16,10 @@ from deployments.loadtest.report.numbers import (
 from deployments.loadtest.report.plan_charts import draw_plan
 from deployments.loadtest.report.sections import Table, place_range
 from deployments.loadtest.report.shell import render_page
-from deployments.loadtest.results.plain_text import clip
 from deployments.scaling.planning import words
 from deployments.scaling.planning.profiles import Profile
 from deployments.scaling.planning.traffic_plan import FunctionPlan, TrafficPlan
+from runtime.system.messages import clip
 
 MOST_ROWS: Final = 200
 """Of a table by function or promise."""

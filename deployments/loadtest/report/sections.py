@@ -28,9 +28,9 @@ from deployments.loadtest.report.numbers import (
     format_seconds,
     format_share,
 )
-from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import NO_ANSWER, Run
 from deployments.loadtest.results.statistics import end_of
+from runtime.system.messages import clip
 
 STAGE_WORDS: Final = {
     "cold": "waiting until the function was loaded",

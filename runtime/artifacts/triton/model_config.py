@@ -10,16 +10,32 @@ Source: Triton's *model_config.proto*, package ``inference``.
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator, MutableSequence, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from runtime.errors import StoreError
 from runtime.system.extras import install_line
+from runtime.system.messages import clip, quote
 
 MAX_BYTES: Final = 1 << 20
 """Of a file."""
+
+MAX_LINE: Final = 64 << 10
+"""Characters of a line. The parser copies the line for every value that it steps over: 140,000 of
+them in one line took 29 s, and take 3 s in lines of this length.
+"""
+
+MAX_BACKSLASHES: Final = 100
+"""In a row. The parser takes time with the square of them: 25 s for 40,000. A path of Windows, as a
+text within a text, has eight.
+"""
+
+MAX_REASON: Final = 200
+"""Characters of what the parser says, which repeats the word at fault."""
 
 DATA_TYPES: Final = (
     *("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
@@ -102,24 +118,70 @@ def read_model_config(path: Path) -> dict[str, Any]:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise StoreError(f"{path}: more than {MAX_BYTES} bytes; it is no config.pbtxt.")
-        with warnings.catch_warnings():
-            # of a text's escape that is none, which Triton's own parser refuses
-            warnings.simplefilter("error", DeprecationWarning)
-            message = text_format.Parse(
-                data.decode("utf-8"), _message_class()(), allow_unknown_field=True
-            )
+        lines = data.decode("utf-8").split("\n")
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise StoreError(f"{path}: is not UTF-8: {error}.") from error
+    if fault := _find_slow_line(lines):
+        raise StoreError(f"{path}:{fault}")
+    pending = _LinesRead(lines)
+    try:
+        with warnings.catch_warnings():
+            # of a text's escape that is none, which Triton's own parser refuses
+            warnings.simplefilter("error", DeprecationWarning)
+            message = text_format.ParseLines(pending, _message_class()(), allow_unknown_field=True)
     except text_format.ParseError as error:
-        raise StoreError(f"{path}:{error}.") from error
+        raise StoreError(f"{path}:{_describe(error, lines, pending.count)}.") from error
     except DeprecationWarning as error:
         raise StoreError(
-            f"{path}: a backslash in one of its texts begins no escape; the character itself is"
-            r" \\."
+            f"{path}:{pending.count}: a backslash in its text begins no escape; the character"
+            r" itself is \\."
         ) from error
+    except RecursionError as error:
+        raise StoreError(f"{path}:{pending.count}: its messages are nested too deep.") from error
     return _plain(message)
+
+
+class _LinesRead:
+    """Lines, and how many of them were taken: the parser takes the next one when it has used up
+    the last, so what it refuses without a line of its own is on that one.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.count = 0
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.count += 1
+            yield line
+
+
+def _find_slow_line(lines: Sequence[str]) -> str:
+    """The first line that would take the parser too long, and why; empty where there is none."""
+    run = "\\" * (MAX_BACKSLASHES + 1)
+    for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE:
+            return f"{number}: a line of more than {MAX_LINE} characters. Break it."
+        if run in line:
+            return f"{number}: more than {MAX_BACKSLASHES} backslashes in a row."
+    return ""
+
+
+def _describe(error: Any, lines: Sequence[str], line: int) -> str:
+    """Where a text is wrong, and why, on one line that a terminal shows.
+
+    Args:
+        error: of the parser: the place, the line at fault in whole, and the reason, which repeats a
+            word of it in whole.
+        line: of an error without a place.
+    """
+    number, column = error.GetLine() or line, error.GetColumn()
+    text = lines[number - 1]
+    reason = re.sub(r"^\d+:\d+ : ", "", str(error)).removeprefix(f"'{text}': ")
+    place = f"{number}:{column}" if column else f"{number}"
+    return f"{place} : {quote(text.strip())}: {clip(reason.rstrip('.'), MAX_REASON)}"
 
 
 def _plain(message: Any) -> dict[str, Any]:
@@ -127,7 +189,8 @@ def _plain(message: Any) -> dict[str, Any]:
     return {
         field.name: (
             [_plain_value(field, one) for one in value]
-            if field.is_repeated
+            # what a field says of that itself has another name in each release
+            if isinstance(value, MutableSequence)
             else _plain_value(field, value)
         )
         for field, value in message.ListFields()

@@ -25,7 +25,7 @@ from runtime.artifacts.triton.translation import (
 from runtime.declaration.constrained_types import is_name
 from runtime.errors import LoadError, StoreError
 from runtime.onnx.model_info import inspect_model
-from runtime.system.messages import quote
+from runtime.system.files import path_fault, resolve_path
 
 CONFIG: Final = "config.pbtxt"
 
@@ -128,22 +128,25 @@ def _translate_one(
     if version is None:
         return _refused(name, "no folder of the version that its policy wants")
     file = config.get("default_model_filename", ONNX_FILE)
-    if "\0" in file:
-        return _refused(name, f"no file has the name {quote(file)}")
+    if fault := path_fault(file):
+        return _refused(name, f"its default_model_filename {fault}")
     path = folder / str(version) / file
-    if path.is_dir():  # with its weights beside it
-        path = path / ONNX_FILE
-    if not path.resolve().is_relative_to(root.resolve()) or ".." in path.parts:
-        return _refused(name, f"{path} leads out of the repository")
-    if not path.is_file():
-        return _refused(name, f"{path.relative_to(folder)} is not there")
-    if path.suffix != ".onnx":
-        return _refused(name, f"{path.name} does not end with .onnx; call it {ONNX_FILE}")
     try:
+        if path.is_dir():  # with its weights beside it
+            path = path / ONNX_FILE
+        place = resolve_path(path)
+        if not place.is_relative_to(root.resolve()) or ".." in path.parts:
+            return _refused(name, f"{path} leads out of the repository")
+        if not place.is_file():
+            return _refused(name, f"{path.relative_to(folder)} is not there")
+        if path.suffix != ".onnx":
+            return _refused(name, f"{path.name} does not end with .onnx; call it {ONNX_FILE}")
         info = inspect_model(path)
     except LoadError as error:
         return _refused(name, str(error))
-    relative = path.resolve().relative_to(root.resolve()).as_posix()
+    except OSError as error:
+        return _refused(name, f"{path} cannot be read: {error.strerror}")
+    relative = place.relative_to(root.resolve()).as_posix()
     found = translate_model(config, relative, info, gpu_share=gpu_share)
     if others := [str(one) for one in versions if one != version]:
         found.left.insert(0, f"versions {', '.join(others)} (one is served: {version})")

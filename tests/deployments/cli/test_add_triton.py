@@ -117,6 +117,34 @@ def test_what_is_there_is_left_as_it_is(folder: Path) -> None:
     assert (folder / "serve_config.yaml").read_bytes() == before
 
 
+def test_a_model_that_cannot_be_read_stops_no_other(folder: Path) -> None:
+    """One nested without end, one whose file no disk has, one whose file leads in a circle, and one
+    with a megabyte to say: each in a line.
+    """
+    for name, text in (
+        ("circle", "name: 'circle'"),
+        ("deep", "foo { " * 2000),
+        ("long", f'default_model_filename: "{"a" * 300}"'),
+        ("loud", "backend: " + f'"{"x" * 9000}\\n"\n' * 100),
+    ):
+        (folder / "triton" / name / "1").mkdir(parents=True)
+        (folder / "triton" / name / "config.pbtxt").write_text(text)
+    (folder / "triton" / "circle" / "1" / "model.onnx").symlink_to("model.onnx")
+    result = add("triton")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    for name, why in (
+        ("circle", "symbolic links"),
+        ("deep", "config.pbtxt:1: "),
+        ("long", "300 bytes"),
+        ("loud", "its backend is xxx"),
+    ):
+        (line,) = [line for line in lines if line.startswith(f"{name}: left out: ")]
+        assert why in line
+        assert len(line) < 700
+    assert "serve_config.yaml has 3 functions more now: fast, twice, whole." in lines
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

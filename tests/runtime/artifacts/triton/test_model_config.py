@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 import tritonclient
+from google.protobuf import text_format
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from runtime.artifacts.triton.model_config import ENUMS, MESSAGES, read_fields, read_model_config
+from runtime.artifacts.triton.model_config import (
+    ENUMS,
+    MAX_BACKSLASHES,
+    MAX_LINE,
+    MESSAGES,
+    read_fields,
+    read_model_config,
+)
 from runtime.errors import StoreError
 
 TEXT = """
@@ -96,9 +106,119 @@ def test_a_wrong_configuration_says_where(tmp_path: Path, text: str, message: st
 
 def test_an_escape_that_is_none_is_refused(tmp_path: Path) -> None:
     """As by Triton; Python's protobuf only warns."""
-    with pytest.raises(StoreError, match=r"begins no escape; the character itself is \\\\\."):
-        read(tmp_path, r'platform: "onnxruntime\_onnx"')
+    for text in ('\n\nplatform: "onnx\\_onnx"\n', '\n\nfoo: "a" "b"\t"\\_"\nname: "x"'):
+        with pytest.raises(
+            StoreError, match=r"config\.pbtxt:3: .* no escape; the character itself is \\\\\."
+        ):
+            read(tmp_path, text)
     assert read(tmp_path, r'platform: "a\\b"') == {"platform": r"a\b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: 'x'\n" + "foo { " * 2000, r":2: .*too deep"),
+        ("name: 'x'\n" + "input { foo {\n" * 2000, r":\d+: .*too deep"),
+        ("sequence_batching {\n" + "a <" * 5000, r":2: .*too deep"),
+        ("\n\nfoo: [[", r":3 : 'foo: \[\["),
+        ("\nmax_batch_size: " + "9" * 60_000, r":2:17 : .*parse integer: 9+…\.$"),
+        ("\nmax_batch_size: 0x" + "f" * 60_000, r":2:17 : "),
+        ("a " * 30_000, r":1:3 : "),
+        ("\n# x\n" + "a" * (MAX_LINE + 1), r":3: a line of more than"),
+        ('\nname: "' + "\\" * (MAX_BACKSLASHES + 2) + '"', r":2: more than 100 backslashes"),
+        ("name: \x1b[31m", r":1:7 : 'name: \\x1b\[31m': [^\x1b]*$"),
+    ],
+)
+def test_what_would_take_the_parser_too_much_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """Depth, time with the square of a length, or a screen full of the word at fault."""
+    with pytest.raises(StoreError, match=message) as caught:
+        read(tmp_path, text)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_at_the_bounds_a_configuration_is_read(tmp_path: Path) -> None:
+    """The last that is taken, of a line and of backslashes."""
+    assert read(tmp_path, 'name: "' + "\\" * MAX_BACKSLASHES + '"') == {
+        "name": "\\" * (MAX_BACKSLASHES // 2)
+    }
+    assert read(tmp_path, 'name: "x"' + " " * (MAX_LINE - 9)) == {"name": "x"}
+    assert read(tmp_path, "foo { " * 50 + "}" * 50) == {}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("name", "input", "dims", "foo", "max_batch_size", "{", "}", "<", ">", "[", "]"),
+                *(
+                    ":",
+                    ",",
+                    ";",
+                    " ",
+                    "\n",
+                    '"',
+                    "'",
+                    "\\",
+                    "\\_",
+                    "\\x",
+                    "\\N{DASH}",
+                    "\\477",
+                    "#",
+                ),
+                *("1", "-1", "9" * 5000, "0x", "1.5", "é", "\x1b", "\x85", "\u2028", "TYPE_FP32"),
+                *('name: "', "foo: ", "input { ", "[a.b/c.d]"),
+            ]
+        ),
+        max_size=12,
+    ).map("".join)
+)
+def test_a_text_is_read_or_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    """Whatever it is put together of, in a sentence that a terminal shows as it is."""
+    try:
+        read(tmp_path, text)
+    except StoreError as error:
+        place, _, reason = str(error).removeprefix(f"{tmp_path / 'config.pbtxt'}:").partition(" ")
+        assert 1 <= int(place.split(":")[0]) <= text.count("\n") + 1
+        assert reason.isprintable()
+        assert len(reason) < 300
+
+
+class OldField:
+    """A field without what only some releases of protobuf have."""
+
+    def __init__(self, field: Any) -> None:
+        self.name = field.name
+        self.message_type = field.message_type
+        self.enum_type = field.enum_type
+
+
+class OldMessage:
+    """A message of such fields."""
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def ListFields(self) -> list[tuple[OldField, Any]]:  # noqa: N802 (protobuf's)
+        return [(OldField(field), value) for field, value in self._message.ListFields()]
+
+
+def test_every_protobuf_from_5_on_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a field is repeated is `label` to the older ones, and `is_repeated` to the newer."""
+    parse = text_format.ParseLines
+    monkeypatch.setattr(
+        text_format, "ParseLines", lambda *args, **options: OldMessage(parse(*args, **options))
+    )
+    text = 'name: "x" max_batch_size: 2 version_policy { specific { versions: [1, 3] } }'
+    assert read(tmp_path, text)["name"] == "x"
+    monkeypatch.undo()
+    assert read(tmp_path, text) == {
+        "name": "x",
+        "max_batch_size": 2,
+        "version_policy": {"specific": {"versions": [1, 3]}},
+    }
 
 
 def test_bytes_are_no_configuration(tmp_path: Path) -> None:
