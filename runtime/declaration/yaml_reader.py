@@ -19,7 +19,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.tag import Tag
 
@@ -45,13 +45,26 @@ megabyte of numbers, 32 levels deep below long keys, would take one gigabyte. A 
 have one million.
 """
 
+_OTHER_VERSION: Final = re.compile(
+    r"(?:(?:[ \t]*+(?:#[^\r\n]*+)?+|%(?!YAML[ \t])[^\r\n]*+)(?:\r\n?+|\n))*+"
+    r"(%YAML[ \t]++(?!1\.2(?:\s|\Z))\S+)"
+)
+"""A ``%YAML`` of another version than is read, which stands before all but comments and other
+directives.
+"""
+
 MAX_PROBLEMS: Final = 1000
 """Problems after which the rest of a file is not read."""
 
 _TAG: Final = "tag:yaml.org,2002:"
-_TAGS: Final = frozenset(
-    _TAG + kind for kind in ("null", "bool", "int", "float", "str", "map", "seq")
+_TAGS: Final[tuple[tuple[type[Node], tuple[str, ...]], ...]] = (
+    (ScalarNode, tuple(_TAG + kind for kind in ("null", "bool", "int", "float", "str"))),
+    (MappingNode, (_TAG + "map",)),
+    (SequenceNode, (_TAG + "seq",)),
 )
+"""Those of each kind of node."""
+
+_NULL: Final = re.compile(r"~|null|Null|NULL|")
 
 _IN_EXAMPLE: Final = re.compile(r"applications\[\d+\]\.args\.example(?![^.\[])")
 """The places where a ``!file`` may stand."""
@@ -190,6 +203,13 @@ def _fix(path: Path, error: OSError) -> str:
 
 def parse(text: str, file: str) -> Document:
     """Parse the text of a file; see ``read``."""
+    if found := _OTHER_VERSION.match(text):
+        line, message = (
+            text.count("\n", 0, found.start(1)) + 1,
+            f"{quote(found[1])} asks for another version of YAML than 1.2, as which a file is read"
+            " here. Delete the line.",
+        )
+        raise DeclarationError([Problem(file, line, "", message)])
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
     yaml.composer.warn_double_anchors = False  # both are refused
@@ -334,7 +354,9 @@ class _YamlReader:
 
 def _refusal_reason(node: Node, in_flow: bool) -> str:
     """Why a node is not read; empty when it is."""
-    word, is_word = node.value, isinstance(node, ScalarNode) and node.style is None
+    word = node.value
+    # quotes make a text of a word, and a tag such as `!!int` a word of that text
+    is_word = isinstance(node, ScalarNode) and (node.style is None or node.tag != _TAG + "str")
     if node.anchor:
         return _anchored(node)
     if is_word and (
@@ -358,7 +380,9 @@ def _refusal_reason(node: Node, in_flow: bool) -> str:
         )
     if isinstance(word, str) and _SURROGATE.search(word):
         return _half_a_character(word)
-    return "" if node.tag in _TAGS else _refused_tag(node)
+    is_read = any(isinstance(node, kind) and node.tag in tags for kind, tags in _TAGS)
+    is_no_null = node.tag == _TAG + "null" and not (is_word and _NULL.fullmatch(word))
+    return _refused_tag(node) if is_no_null or not is_read else ""
 
 
 def _anchored(node: Node) -> str:
@@ -370,7 +394,10 @@ def _half_a_character(word: str) -> str:
 
 
 def _refused_tag(node: Node) -> str:
-    return f"tags ({quote(str(node.tag).replace(_TAG, '!!'))}) are not read. Delete it."
+    tag = quote(str(node.tag).replace(_TAG, "!!"))
+    if any(node.tag in tags for _, tags in _TAGS):
+        return f"{tag} does not fit what stands behind it. Delete it."
+    return f"tags ({tag}) are not read. Delete it."
 
 
 def _not_yaml(file: str, error: MarkedYAMLError) -> Problem:

@@ -87,6 +87,126 @@ def test_values_that_json_cannot_express_are_refused(text: str, where: str) -> N
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "!!map x",
+        "!!map ''",
+        "!!map [1]",
+        "!!seq x",
+        "!!seq {b: 1}",
+        "!!str {b: 1}",
+        "!!bool [1]",
+        "!!int [1]",
+        "!!null x",
+        "!!null '0'",
+        "!!null {}",
+        "!!bool x",
+        "!!int ''",
+        "!!int '010'",
+        "!!int '1:30'",
+        "!!float '1e5'",
+        "!!float '.'",
+        '!!int "' + "9" * 19 + '"',
+        '!!int "' + "9" * 5000 + '"',
+        '!!float "' + "9" * 400 + '"',
+    ],
+)
+def test_a_tag_that_fits_no_value_is_refused(value: str) -> None:
+    """Neither taken for an empty value nor for what it is without the tag; a number in quotes is one
+    of both versions of YAML, too.
+    """
+    document = parse(f"b: 1\na: {value}", "f.yaml")
+    assert places(document.problems) == ["2: a"]
+    assert len(document.problems[0].message) < 200
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ("!!map {b: 1}", {"b": 1}),
+        ("!!seq [1]", [1]),
+        ("!!null ''", None),
+        ("!!null ~", None),
+        ("!!int '3'", 3),
+        ("!!float 2", 2.0),
+        ("!!str 3", "3"),
+        ("!!bool true", True),
+    ],
+)
+def test_a_tag_that_fits_its_value_is_read(value: str, data: object) -> None:
+    """As the other version of YAML reads it."""
+    document = parse(f"a: {value}", "f.yaml")
+    assert document.problems == ()
+    assert document.data == {"a": data} == yaml.safe_load(f"a: {value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("%YAML 1.1\n---\na: !!float '1e5'\nb: !!int '010'", 1),
+        ("%YAML 1.3\n---\na: 1", 1),
+        ("%YAML 1.10\n---\na: 1", 1),
+        ("%YAML 1.20\n---\na: 1", 1),
+        ("%YAML 2.0\n---\na: 1", 1),
+        ("%YAML 1." + "9" * 5000 + "\n---\na: 1", 1),
+        ("%YAML " + "9" * 5000 + ".2\n---\na: 1", 1),
+        ("%YAML x\n---\na: 1", 1),
+        ("\n# a\n\t\n%FOO 1\n%TAG !e! tag:e\r\n%YAML\t1.0\n---\na: 1", 6),
+    ],
+)
+def test_another_version_of_yaml_is_refused(text: str, line: int) -> None:
+    """Where it is asked for; a number would be another one by it."""
+    (problem,) = refused(text)
+    assert (problem.line, problem.key) == (line, "")
+    expect_values(problem.message, "%YAML", "1.2")
+    assert len(problem.message) < 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%YAML 1.2\n---\na: 1",
+        "# a\n%YAML 1.2\r\n---\na: 1",
+        "a: 1\n# %YAML 1.3",
+        "a: |\n %YAML 1.3",
+    ],
+)
+def test_this_version_of_yaml_may_be_asked_for(text: str) -> None:
+    """And another one may stand in a text."""
+    assert parse(text, "f.yaml").problems == ()
+
+
+def test_lines_before_a_file_begins_take_no_time() -> None:
+    """Where a version may be asked for; each of them ends in two ways."""
+    refused("\r\n" * 300_000 + "%YAML 1.1")
+    assert parse("\r\n" * 100_000 + "a: 1", "f.yaml").data == {"a": 1}
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("%YAML", "%TAG", "%FOO", " ", "\t", "1.1", "1.2", "1.3", "2.0", "!", "!!", "!e!"),
+                *("tag:yaml.org,2002:", "\n", "\r\n", "\n---\n", "#", "...", "a: ", "- ", "{", "}"),
+                *("[", "]", ",", "'", '"', "!!int ", "!!float ", "!!null ", "!!map ", "!!seq "),
+                *("!!bool ", "!!str ", "x", "1", "010", "1e5", "9" * 20, "~", "|\n "),
+            ]
+        ),
+        max_size=14,
+    ).map("".join)
+)
+def test_directives_and_tags_end_in_words(text: str) -> None:
+    """Whatever is put together of them is read, or refused with its line; nothing is warned of."""
+    try:
+        document = parse(text, "f.yaml")
+    except DeclarationError as error:
+        problems = error.problems
+    else:
+        problems = document.problems
+    assert all(problem.line for problem in problems)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "a: When is payday?",
