@@ -151,8 +151,8 @@ class CaptureSender:
         if heartbeat is None or batch is None:
             return False
         try:
-            asked = heartbeat.ask("receive_captured", batch)
-            await asyncio.wait_for(asked, ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                await heartbeat.ask("receive_captured", batch)
         except Exception as error:  # Ray raises many types for an actor that died
             logger.info("recorded calls are sent again: %s", error or type(error).__name__)
             return False

@@ -143,7 +143,8 @@ class CapturedCalls:
                 writing = asyncio.get_running_loop().run_in_executor(
                     self._writing, self._persisted.write, data
                 )
-                await asyncio.wait_for(writing, ANSWER_S)
+                async with asyncio.timeout(ANSWER_S):
+                    await writing
                 self._written, self._is_written = orders, True
 
     def _with_losses(self, name: str, status: CaptureStatus) -> CaptureStatus:

@@ -203,7 +203,8 @@ class PlacementController:
             self._changed.clear()
             await asyncio.sleep(TICK_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), STATUS_S)
+                async with asyncio.timeout(STATUS_S):
+                    await self._changed.wait()
 
     async def _tick(self, max_age_s: float) -> None:
         apps = await self.fetch_apps(max_age_s)

@@ -100,7 +100,8 @@ class KeyPublisher:
                 logger.warning("the keys are not published.", exc_info=True)
                 self._seen = None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._declared.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._declared.wait()
 
     def _look(self, home: Path, functions: Mapping[str, str]) -> None:
         """Publish what has changed. Blocking."""

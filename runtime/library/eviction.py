@@ -133,7 +133,8 @@ class LoadedSet:
             self._load_ended.clear()
             due = min([until, *(began + UNKNOWN_WAIT_S for began in self._waited_for(now))])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._load_ended.wait(), due - now)
+                async with asyncio.timeout(due - now):
+                    await self._load_ended.wait()
             now = time.monotonic()
         self._loading[entry] = now
         try:
@@ -296,11 +297,10 @@ class LoadedSet:
         while True:
             self._changed.clear()
             wait_s = self._unload_idle()
+            longest_s = max(MIN_UNLOAD_INTERVAL_S, wait_s) if math.isfinite(wait_s) else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._changed.wait(),
-                    max(MIN_UNLOAD_INTERVAL_S, wait_s) if math.isfinite(wait_s) else None,
-                )
+                async with asyncio.timeout(longest_s):
+                    await self._changed.wait()
 
     def _unload_idle(self) -> float:
         """Unload what is due. Return the seconds until the next function may be due."""

@@ -116,6 +116,7 @@ class Leases:
         self._all_released = asyncio.Event()
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_released.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._all_released.wait()
         finally:
             self._all_released = None
