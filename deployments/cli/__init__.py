@@ -52,9 +52,9 @@ cluster, the rest.
 WRONG_DECLARATION: Final = 2
 """Exit status of a declaration that is refused, as of a command line that is."""
 
-NO_PATHS: Final = (errno.ENAMETOOLONG, errno.ELOOP)
-"""What the system says of a path at which nothing can be: one of the command line, since the
-declaration's have been looked at.
+CLOSED_PATHS: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says of a path at which nothing can be, and of what this user may not read or
+write there.
 """
 
 
@@ -101,9 +101,9 @@ class Wakeful(click.Group):
             click.echo(f"wakeful: {error.message}", err=True)
             ctx.exit(1)
         except OSError as error:
-            if error.errno not in NO_PATHS:
+            if error.errno not in CLOSED_PATHS or not error.filename:
                 raise
-            click.echo(f"wakeful: {error.filename} cannot be read: {error.strerror}.", err=True)
+            click.echo(f"wakeful: {error.filename}: {error.strerror}.", err=True)
             ctx.exit(WRONG_DECLARATION)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in EXTRA_OF:

@@ -123,7 +123,8 @@ def _read(path: Path, part: Part) -> bytes:
     from deployments.ingress.tls.pem import CertificateFault
 
     try:
-        with path.open("rb") as file:
+        # what is no file may keep waiting who opens it
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise CertificateFault(part, f"{path} is no file.")

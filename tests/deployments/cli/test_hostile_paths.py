@@ -6,7 +6,9 @@ not there.
 from __future__ import annotations
 
 import json
+import os
 import string
+import subprocess
 import sys
 from pathlib import Path
 
@@ -190,6 +192,25 @@ def test_a_file_of_the_command_line_that_cannot_be_is_refused(
 def test_a_repository_that_cannot_be_is_refused() -> None:
     """As a file is; what does not lie here may be a model of a hub."""
     assert invoke("add", "a" * 300).exit_code == 2
+
+
+BOUND_BY_RIGHTS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+"""As a user that files are closed to, who runs this as root."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["closed/model.onnx", "models"])
+def test_what_this_user_may_not_read_is_refused(tmp_path: Path, path: str) -> None:
+    """A model, and one of a repository."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "m").symlink_to(tmp_path / "closed")
+    (tmp_path / "closed").chmod(0o000)
+    command = [Path(sys.executable).with_name("wakeful"), "add", tmp_path / path]
+    bounds = [] if os.geteuid() else BOUND_BY_RIGHTS
+    added = subprocess.run([*bounds, *command], capture_output=True, text=True, check=False)
+    assert (added.returncode, added.stderr.count("\n")) == (2, 1), added.stderr
+    assert added.stderr.endswith(": Permission denied.\n")
 
 
 def test_a_declaration_with_a_null_character_in_its_name_is_refused() -> None:

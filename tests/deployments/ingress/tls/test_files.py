@@ -78,6 +78,9 @@ def change(folder, name, what):
         case "folder":
             path.unlink()
             path.mkdir()
+        case "pipe":
+            path.unlink()
+            os.mkfifo(path, 0o600)
         case "unreadable by this user":
             path.unlink()
             path.symlink_to("/nonexistent/file")
@@ -98,6 +101,7 @@ def change(folder, name, what):
         ("key.pem", "gone", "4: http.tls.key", ("No such file",)),
         ("clients.pem", "gone", "5: http.tls.client_ca", ("No such file",)),
         ("cert.pem", "folder", "3: http.tls.cert", ("cert.pem",)),
+        ("cert.pem", "pipe", "3: http.tls.cert", ("is no file",)),
         ("key.pem", "unreadable by this user", "4: http.tls.key", ("No such file",)),
         ("key.pem", "open to all", "4: http.tls.key", ("0604", "chmod o-rwx", "defaultMode: 0440")),
         ("cert.pem", "long", "3: http.tls.cert", (f"{MOST_BYTES >> 10} KiB",)),
@@ -106,7 +110,7 @@ def change(folder, name, what):
         ("cert.pem", b"", "3: http.tls.cert", ("no certificate",)),
         ("clients.pem", GOOD.cert, "5: http.tls.client_ca", ("CA:TRUE",)),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, name, what, line, words):
     """One that is no file, is none of its kind, or is open to others."""
