@@ -110,7 +110,7 @@ def env(shell: bool, as_json: bool) -> None:
     With it, `serve deploy serve_config.yaml` serves as `wakeful up` does, and `wakeful up
     --address` can join the cluster.
     """
-    from deployments.ray_support.deadlines import HARD_STOP_S, given_hard_stop_s
+    from deployments.ray_support.deadlines import MOST_S, given_hard_stop_s, hard_stop_s
     from deployments.ray_support.environment import (
         OPEN_CLUSTER,
         SERVING,
@@ -128,7 +128,7 @@ def env(shell: bool, as_json: bool) -> None:
     variables = (
         *SERVING,
         *OPEN_CLUSTER,
-        hard_stop(given_hard_stop_s(HARD_STOP_S)),
+        hard_stop(given_hard_stop_s(hard_stop_s(MOST_S))),
         *ingress_variables(),
         *shared_variables(),
         *path_variables(Settings.read(), None, search_path()),

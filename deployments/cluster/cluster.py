@@ -312,7 +312,7 @@ class Cluster:
             ports.require_free(host, port, fix="Stop that, or take another with `--port`.")
         self._on_progress("starting", {})
         self._state_dir.wipe()
-        wanted_s = hard_stop_s(request.plan.longest_s, request.plan.keep_alive_s)
+        wanted_s = hard_stop_s(request.plan.longest_s, up.keep_alive_s)
         up = replace(up, ports=side_ports(port), hard_stop_s=wanted_s)
         self._state_dir.save(up)
         head = Head(
@@ -497,4 +497,5 @@ def _initial_state(request: DriverRequest) -> ClusterState:
         has_any_port=request.has_any_port,
         tls=request.plan.tls,
         per_address=request.plan.per_address,
+        keep_alive_s=request.plan.keep_alive_s,
     )

@@ -43,6 +43,7 @@ def cluster_variables(up: ClusterState, home: StateDir) -> tuple[Variable, ...]:
             up.ports,
             is_alone=not up.is_open,
             hard_stop_s=up.hard_stop_s,
+            keep_alive_s=up.keep_alive_s,
             http_host=http_host,
             tls=up.tls,
         )

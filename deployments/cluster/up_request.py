@@ -123,11 +123,10 @@ def refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
     Raises:
         RayError: a function may take longer.
     """
-    # Ray's own hard stop, of a cluster that was started by hand, has no room for what comes late
-    longest = most_s(up.hard_stop_s, plan.keep_alive_s if up.kind == "own" else 0)
+    longest = most_s(up.hard_stop_s, up.keep_alive_s)
     if plan.longest_s <= longest:
         return
-    wanted_s = hard_stop_s(plan.longest_s, plan.keep_alive_s)
+    wanted_s = hard_stop_s(plan.longest_s, up.keep_alive_s)
     names = [
         name
         for name, args in declared_functions(plan.applications).items()

@@ -21,13 +21,11 @@ KEEP_ALIVE_S: Final = 90
 more call, which that one passes on, until then.
 """
 
-HARD_STOP_S: Final = 210
-"""Our least bound for a HAProxy that another one has replaced: functions of 115 s may be declared
-later.
-"""
-
 RAYS_HARD_STOP_S: Final = 120
-"""Ray's own."""
+"""Ray's own bound for a HAProxy that another one has replaced."""
+
+MOST_S: Final = 115.0
+"""Any cluster takes functions with deadlines up to this, of which some may be declared later."""
 
 SLACK_S: Final = 5.0
 """From a deadline to the end of the process that had the call."""
@@ -62,16 +60,15 @@ def hard_stop_s(longest: float, keep_alive: float = KEEP_ALIVE_S) -> int:
     Args:
         keep_alive: seconds that a client's idle connection is kept.
     """
-    return max(HARD_STOP_S, math.ceil(keep_alive + longest + SLACK_S))
+    return math.ceil(keep_alive + max(MOST_S, longest) + SLACK_S)
 
 
-def most_s(hard_stop: float, keep_alive: float = 0) -> float:
-    """The longest deadline for which such a HAProxy stays.
-
-    Args:
-        keep_alive: 0: only what it has when it is replaced is counted.
+def most_s(hard_stop: float, keep_alive: float = KEEP_ALIVE_S) -> float:
+    """The longest deadline that a cluster takes: one for which such a HAProxy stays. With Ray's own
+    bound, of a cluster that was started by hand, a call of ``MOST_S`` has no room where an idle
+    connection has it at last.
     """
-    return hard_stop - keep_alive - SLACK_S
+    return max(MOST_S, hard_stop - keep_alive - SLACK_S)
 
 
 def given_hard_stop_s(default: int = RAYS_HARD_STOP_S) -> int:

@@ -314,13 +314,16 @@ def hard_stop(seconds: int) -> Variable:
     )
 
 
-def proxy_patience(hard_stop_s: int) -> Variable:
+def proxy_patience(longest_s: float) -> Variable:
     """Of Serve's controller with a proxy or HAProxy's manager that does not answer; one whose
     process is gone is replaced at once (``serve_proxies``).
+
+    Args:
+        longest_s: that a call under way may take.
     """
     return Variable(
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S",
-        str(max(10, math.ceil((hard_stop_s + 5) / 3))),
+        str(max(10, math.ceil((longest_s + 5) / 3))),
         "Three checks that are not answered replace HAProxy's manager, and HAProxy with it: while "
         "the end of a cluster waits for calls, the manager is suspended. Ray: 10.",
     )
@@ -332,6 +335,7 @@ def local_variables(
     *,
     is_alone: bool = True,
     hard_stop_s: int = 120,
+    keep_alive_s: float = 0,
     http_host: str = "",
     tls: str = "",
 ) -> tuple[Variable, ...]:
@@ -341,7 +345,7 @@ def local_variables(
         home: the state folder; holds the token, HAProxy's files and Ray's.
         ports: free ones.
         is_alone: no other machine may join.
-        hard_stop_s: see ``deadlines``.
+        hard_stop_s, keep_alive_s: see ``deadlines``.
         http_host: the address of HAProxy alone; empty: HAProxy listens where Serve does.
         tls: its files, as of ``TLS_FILES``; empty: HTTP is in the clear.
     """
@@ -357,7 +361,7 @@ def local_variables(
         ),
         *((LOCAL_CLUSTER,) if is_alone else (*OPEN_CLUSTER, NO_AGENT_METRICS)),
         hard_stop(hard_stop_s),
-        proxy_patience(hard_stop_s),
+        proxy_patience(hard_stop_s - keep_alive_s),
         *(
             (
                 Variable(

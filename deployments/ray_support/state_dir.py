@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from deployments.ray_support import ports
-from deployments.ray_support.deadlines import HARD_STOP_S
+from deployments.ray_support.deadlines import KEEP_ALIVE_S, RAYS_HARD_STOP_S
 from deployments.ray_support.environment import (
     LOOPBACK,
     MARK,
@@ -112,6 +112,7 @@ class ClusterState:
             program reads it.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
             starts.
+        keep_alive_s: an idle connection of a client is kept so long; likewise.
         wire: what its processes send each other; see ``WIRE``.
     """
 
@@ -126,12 +127,13 @@ class ClusterState:
     ports: SidePorts | None = None
     deployed: tuple[DeployedApp, ...] = ()
     node_ip: str = LOOPBACK
-    hard_stop_s: int = HARD_STOP_S
+    hard_stop_s: int = RAYS_HARD_STOP_S
     cors: dict[str, Any] | None = None
     auth: dict[str, Any] | None = None
     has_any_port: bool = False
     tls: str = ""
     per_address: int | None = None
+    keep_alive_s: float = KEEP_ALIVE_S
     wire: int = WIRE
 
     @property
