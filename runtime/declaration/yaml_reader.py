@@ -53,6 +53,8 @@ _OTHER_VERSION: Final = re.compile(
 directives.
 """
 
+_OTHER_VERSION_BELOW: Final = re.compile(r"(?m)^(%YAML[ \t]++(?!1\.2(?:\s|\Z))\S+)")
+
 MAX_PROBLEMS: Final = 1000
 """Problems after which the rest of a file is not read."""
 
@@ -204,12 +206,7 @@ def _fix(path: Path, error: OSError) -> str:
 def parse(text: str, file: str) -> Document:
     """Parse the text of a file; see ``read``."""
     if found := _OTHER_VERSION.match(text):
-        line, message = (
-            text.count("\n", 0, found.start(1)) + 1,
-            f"{quote(found[1])} asks for another version of YAML than 1.2, as which a file is read"
-            " here. Delete the line.",
-        )
-        raise DeclarationError([Problem(file, line, "", message)])
+        raise DeclarationError([_other_version(file, text, found)])
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
     yaml.composer.warn_double_anchors = False  # both are refused
@@ -217,6 +214,10 @@ def parse(text: str, file: str) -> Document:
         root = yaml.compose(text)
     except MarkedYAMLError as error:
         raise DeclarationError([_not_yaml(file, error)]) from error
+    except AssertionError as error:  # of such a line, too, where it begins a second document
+        if (found := _OTHER_VERSION_BELOW.search(text)) is None:
+            raise
+        raise DeclarationError([_other_version(file, text, found)]) from error
     except ReaderError as error:
         line, message = (
             text.count("\n", 0, error.position) + 1,
@@ -364,9 +365,10 @@ def _refusal_reason(node: Node, in_flow: bool) -> str:
             (advice for pattern, advice in _TWO_MEANINGS if pattern.fullmatch(word)), None
         )
     ):
+        is_quoted = isinstance(node, ScalarNode) and node.style is not None
         return (
             f"{quote(word)} means one thing to YAML 1.1, which `serve deploy` reads, and another to"
-            f" YAML 1.2. {advice}"
+            f" YAML 1.2. {'Delete its tag.' if is_quoted else advice}"
         )
     if is_word and in_flow and _NOT_IN_FLOW.search(word):
         return (
@@ -398,6 +400,15 @@ def _refused_tag(node: Node) -> str:
     if any(node.tag in tags for _, tags in _TAGS):
         return f"{tag} does not fit what stands behind it. Delete it."
     return f"tags ({tag}) are not read. Delete it."
+
+
+def _other_version(file: str, text: str, found: re.Match[str]) -> Problem:
+    line, message = (
+        text.count("\n", 0, found.start(1)) + 1,
+        f"{quote(found[1])} asks for another version of YAML than 1.2, as which a file is read"
+        " here. Delete the line.",
+    )
+    return Problem(file, line, "", message)
 
 
 def _not_yaml(file: str, error: MarkedYAMLError) -> Problem:

@@ -151,6 +151,8 @@ def test_a_tag_that_fits_its_value_is_read(value: str, data: object) -> None:
         ("%YAML 1." + "9" * 5000 + "\n---\na: 1", 1),
         ("%YAML " + "9" * 5000 + ".2\n---\na: 1", 1),
         ("%YAML x\n---\na: 1", 1),
+        ("a: 1\n...\n%YAML 1.3\n", 3),
+        ("a: 1\n...\n%YAML 1.3\n---\nb: 1", 3),
         ("\n# a\n\t\n%FOO 1\n%TAG !e! tag:e\r\n%YAML\t1.0\n---\na: 1", 6),
     ],
 )
@@ -160,6 +162,13 @@ def test_another_version_of_yaml_is_refused(text: str, line: int) -> None:
     assert (problem.line, problem.key) == (line, "")
     expect_values(problem.message, "%YAML", "1.2")
     assert len(problem.message) < 200
+
+
+def test_a_quoted_word_that_a_tag_makes_a_number_is_told_to_lose_its_tag() -> None:
+    """It has its quotes already."""
+    (problem,) = refused("a: !!int '010'")
+    expect_values(problem.message, "'010'", "tag")
+    assert "quotes" not in problem.message
 
 
 @pytest.mark.parametrize(
