@@ -409,10 +409,12 @@ class Front:
     def _set_maps(self) -> None:
         self._table.set_maps(access_maps(self._held, self._rules.functions))
 
-    def update(self, rules: FrontRules) -> None:
+    def update(self, rules: FrontRules) -> bool:
         """From now on other rules hold. Another HAProxy takes the place of this one, which answers
         what it has, and is told of no process any more: where calls wait, ``set_port`` comes first.
         Keys are told to the new one at the next ``look``.
+
+        Returns: whether ``MOST_FORMER`` were there already, so that the oldest was ended.
 
         Raises:
             FrontFailed: it does not start; the one before goes on, by the rules and the keys that
@@ -424,7 +426,7 @@ class Front:
         before, former = self._rules, self._process
         self._rules = rules
         if rules == before or former is None or self.has_died:
-            return  # it is started with what holds then
+            return False  # it is started with what holds then
         try:
             self.start()
         except FrontFailed:
@@ -435,8 +437,9 @@ class Front:
             raise
         former.send_signal(signal.SIGUSR1)
         self._former.append(former)
-        for oldest in self._former[:-MOST_FORMER]:
+        for oldest in (ended := self._former[:-MOST_FORMER]):
             _kill(oldest)
+        return bool(ended)
 
     def refuse_new(self) -> int | None:
         """Refuse new requests, and return the calls under way; None where it does not answer."""

@@ -67,6 +67,11 @@ MOST_LEAVING: Final = 3
 END_S: Final = 2.0
 """Beyond the drain time of HAProxy, for versions to close what they have."""
 
+OLDEST_ENDED: Final = (
+    "HAProxy was replaced so often that the oldest one, which clients still had connections to, was"
+    " ended with what it had."
+)
+
 INTERRUPTED: Final = 130
 
 
@@ -294,7 +299,8 @@ class Reloader:
                 # first: calls may wait in one whose place is taken, which is told nothing more
                 self._front.set_port(0, self._sockets[0].getsockname()[1])
                 try:
-                    self._front.update(rules)
+                    if self._front.update(rules):
+                        self._report(OLDEST_ENDED)
                 except WakefulError as error:
                     if self._serving is None:
                         self._front.set_port(0, None)

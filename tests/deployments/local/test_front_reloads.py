@@ -185,7 +185,7 @@ def test_those_that_were_replaced_are_bounded(tmp_path, monkeypatch):
         stack.callback(front.close, 1.0)
         started, clients = [psutil.Process(front.pid)], [keep(bound, stack)]
         for most in (7, 8):
-            front.update(FrontRules(per_address=most))
+            assert front.update(FrontRules(per_address=most)) is (most == 8)
             wait_until(lambda: not is_listening(started[-1].pid))
             started.append(psutil.Process(front.pid))
             clients.append(keep(bound, stack))
