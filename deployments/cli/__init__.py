@@ -52,10 +52,13 @@ cluster, the rest.
 WRONG_DECLARATION: Final = 2
 """Exit status of a declaration that is refused, as of a command line that is."""
 
-CLOSED_PATHS: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
-"""What the system says of a path at which nothing can be, and of what this user may not read or
-write there.
+NO_PATHS: Final = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path at which nothing can be: one of the command line, since the
+declaration's have been looked at.
 """
+
+CLOSED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Likewise, where this user may not read or write."""
 
 
 class Wakeful(click.Group):
@@ -101,10 +104,10 @@ class Wakeful(click.Group):
             click.echo(f"wakeful: {error.message}", err=True)
             ctx.exit(1)
         except OSError as error:
-            if error.errno not in CLOSED_PATHS or not error.filename:
+            if error.errno not in (*NO_PATHS, *CLOSED) or not error.filename:
                 raise
             click.echo(f"wakeful: {error.filename}: {error.strerror}.", err=True)
-            ctx.exit(WRONG_DECLARATION)
+            ctx.exit(WRONG_DECLARATION if error.errno in NO_PATHS else 1)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in EXTRA_OF:
                 raise

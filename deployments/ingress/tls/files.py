@@ -119,12 +119,16 @@ def read_files(files: TlsFiles) -> Served:
     return Served(pair, authorities)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _read(path: Path, part: Part) -> bytes:
     from deployments.ingress.tls.pem import CertificateFault
 
     try:
-        # what is no file may keep waiting who opens it
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise CertificateFault(part, f"{path} is no file.")

@@ -21,8 +21,8 @@ from runtime.errors import StoreError
 from runtime.system.extras import install_line
 from runtime.system.messages import clip, quote
 
-MAX_BYTES: Final = 1 << 20
-"""Of a file."""
+MAX_BYTES: Final = 256 << 10
+"""Of a file, which takes 5 s then at worst. Those of models have some KiB."""
 
 MAX_LINE: Final = 64 << 10
 """Characters of a line. The parser copies the line for every value that it steps over: 140,000 of
