@@ -166,7 +166,7 @@ def test_another_version_of_yaml_is_refused(text: str, line: int) -> None:
 
 def test_a_quoted_word_that_a_tag_makes_a_number_is_told_to_lose_its_tag() -> None:
     """It has its quotes already."""
-    (problem,) = refused("a: !!int '010'")
+    (problem,) = parse("a: !!int '010'", "f.yaml").problems
     expect_values(problem.message, "'010'", "tag")
     assert "quotes" not in problem.message
 
