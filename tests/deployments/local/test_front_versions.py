@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from deployments.ingress import admin_socket
-from deployments.local.front import Front, FrontRules
+from deployments.local.front import HOLD_S, Front, FrontRules
 from deployments.local.reload import HAND_OVER, Reloader, VersionLink
 from deployments.ray_support import ports
 from tests.deployments.local.fronts import CORS, listening
@@ -164,8 +164,10 @@ def test_the_end_waits_for_no_call_longer_than_the_drain_time(tmp_path):
 
 
 def test_a_call_that_waits_for_a_process_is_answered_by_the_edit_that_mends_it(tmp_path):
-    """Though that has other rules, and HAProxy another takes its place."""
-    code, reported = tmp_path / "code.py", list[str]()
+    """Though that has other rules, and HAProxy another takes its place. It hears of it at once, and
+    not when it has been held for as long as calls are.
+    """
+    code, reported, mended = tmp_path / "code.py", list[str](), list[float]()
     code.write_text("0")
     with listening() as bound, socket.socket() as client:
 
@@ -177,9 +179,12 @@ def test_a_call_that_waits_for_a_process_is_answered_by_the_edit_that_mends_it(t
             while not has_session(tmp_path, "fe=waiting "):
                 yield
             code.write_text("1")
+            mended.append(time.monotonic())
             while not select.select([client], [], [], 0)[0]:
                 yield
+            mended.append(time.monotonic())
 
         versions = {"0": crash, "1": partial(serve, rules=OTHER_RULES)}
         assert run_until_end(steps(), tmp_path, bound, versions, reported) == 0
         assert client.recv(65536).split()[1] == b"200"
+    assert mended[1] - mended[0] < HOLD_S / 2
