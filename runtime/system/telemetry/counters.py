@@ -175,12 +175,14 @@ class StageCounters:
             seconds.
         values: of the tensors that were run, where rows of different lengths share a batch.
         padding: those of them that no row gave.
+        counted_in: ``sizes``, and those of a function that are counted besides (``final_batches``).
     """
 
-    __slots__ = ("padding", "sizes", "values")
+    __slots__ = ("counted_in", "padding", "sizes", "values")
 
     def __init__(self) -> None:
         self.sizes: dict[int, tuple[int, float]] = {}
+        self.counted_in: tuple[dict[int, tuple[int, float]], ...] = (self.sizes,)
         self.values = 0
         self.padding = 0
 
@@ -230,7 +232,7 @@ class CallCounts:
 
     __slots__ = (
         *("codes", "errors", "total_s", "queue_s", "batch_s", "model_s"),
-        *("before_s", "behind_s", "failed_s", "answered_at"),
+        *("before_s", "behind_s", "failed_s", "answered_at", "_unbatched", "_unbatched_from"),
     )
 
     def __init__(self) -> None:
@@ -240,10 +242,25 @@ class CallCounts:
         self.queue_s = Distribution(SECONDS)
         self.batch_s = Distribution(SECONDS)
         self.model_s = Distribution(SECONDS)
-        self.before_s = 0.0
-        self.behind_s = 0.0
-        self.failed_s = 0.0
-        self.answered_at = 0.0
+        self.before_s = self.behind_s = self.failed_s = self.answered_at = 0.0
+        self._unbatched = 0
+        self._unbatched_from: int | None = 0
+
+    @property
+    def computed(self) -> int:
+        """Those whose rows were computed."""
+        return sum(self.queue_s.counts)
+
+    @property
+    def unbatched(self) -> int:
+        """Those of them that a version computed of which no stage runs batches."""
+        begun = self._unbatched_from
+        return self._unbatched + (0 if begun is None else self.computed - begun)
+
+    def begin_version(self, *, runs_batches: bool) -> None:
+        """From now on a version computes them of which a stage runs batches, or none does."""
+        self._unbatched = self.unbatched
+        self._unbatched_from = None if runs_batches else self.computed
 
     def record(
         self, status: int, code: str, seconds: float, timings: Mapping[str, float] | None
@@ -281,6 +298,7 @@ class FunctionCounters:
         rows: that were accepted, from calls over HTTP and from other functions.
         worker_s: seconds that worker threads have run its stages.
         stages: by name, those that run batches.
+        final_batches: as of ``StageCounters.sizes``, of the last of these, in every version.
         wakes, wake_s: cold starts, and their seconds.
         hangs: batches that stages did not return from in time.
         memory_bytes: that it holds now; 0 while it is not loaded.
@@ -291,31 +309,16 @@ class FunctionCounters:
         recorder: decides whether a call is recorded; None: none is.
         captured, capture_lost: calls that were recorded, and that were to be and could not.
 
-    Mutable state: all of these. ``worker_s``, what is in ``stages``, ``captured`` and
-    ``capture_lost`` is written under ``_lock``,
+    Mutable state: all of these. ``worker_s``, what is in ``stages`` and ``final_batches``,
+    ``captured`` and ``capture_lost`` is written under ``_lock``,
     ``rows`` and ``hangs`` under the lock of the workers, everything else on the event loop.
     """
 
     __slots__ = (
-        "_byte_s",
-        "_held_since",
-        "_lock",
-        "begin_trace",
-        "calls",
-        "capture_lost",
-        "captured",
-        "function",
-        "hangs",
-        "memory_bytes",
-        "name",
-        "on_answered",
-        "on_failed",
-        "recorder",
-        "rows",
-        "stages",
-        "wake_s",
-        "wakes",
-        "worker_s",
+        *("_byte_s", "_held_since", "_lock"),
+        *("begin_trace", "calls", "capture_lost", "captured", "final_batches", "function"),
+        *("hangs", "memory_bytes", "name", "on_answered", "on_failed", "recorder", "rows"),
+        *("stages", "wake_s", "wakes", "worker_s"),
     )
 
     def __init__(self, name: str) -> None:
@@ -324,19 +327,13 @@ class FunctionCounters:
         self.on_failed: OnFailed | None = None
         self.begin_trace: BeginTrace | None = None
         self.recorder: CallRecorder | None = None
-        self.captured = 0
-        self.capture_lost = 0
+        self.captured = self.capture_lost = 0
         self.calls = CallCounts()
-        self.rows = 0
-        self.worker_s = 0.0
+        self.rows = self.wakes = self.hangs = self.memory_bytes = 0
+        self.worker_s = self.wake_s = self._byte_s = self._held_since = 0.0
         self.stages: dict[str, StageCounters] = {}
-        self.wakes = 0
-        self.wake_s = 0.0
-        self.hangs = 0
-        self.memory_bytes = 0
+        self.final_batches: dict[int, tuple[int, float]] = {}
         self.function: CountedFunction | None = None
-        self._byte_s = 0.0
-        self._held_since = 0.0
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -368,7 +365,11 @@ class FunctionCounters:
         """These run batches in the version that is loaded now. They count on where they were; those
         of earlier versions are forgotten, since the page must not grow with every version.
         """
+        self.calls.begin_version(runs_batches=bool(names))
         self.stages = {name: self.stages.get(name) or StageCounters() for name in names}
+        for name, stage in self.stages.items():
+            is_final = name == names[-1]
+            stage.counted_in = (stage.sizes, self.final_batches) if is_final else (stage.sizes,)
 
     def record_batch(
         self, stage: StageCounters | None, rows: Sequence[BatchRow], seconds: float
@@ -387,8 +388,9 @@ class FunctionCounters:
         padding = values - sum(sizes)
         with self._lock:
             self.worker_s += seconds
-            count, before_s = stage.sizes.get(len(rows), (0, 0.0))
-            stage.sizes[len(rows)] = count + 1, before_s + seconds
+            for counted in stage.counted_in:
+                count, before_s = counted.get(len(rows), (0, 0.0))
+                counted[len(rows)] = count + 1, before_s + seconds
             stage.values += values
             stage.padding += padding
 

@@ -12,8 +12,8 @@ import math
 import operator
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -40,6 +40,7 @@ class FunctionStatistics:
         queue_s, input_s, infer_s, output_s: seconds of the computed ones by part.
         batches: by rows of a batch of its last stage that makes batches: how many, and their
             seconds.
+        executions: all of these, and the calls that were computed while no stage made any.
         last_at: when the last call was over, seconds since the epoch; 0: there was none.
         wakes: cold starts.
         seconds: calls by their seconds, a count for each bucket of ``counters.SECONDS`` and one for
@@ -57,6 +58,7 @@ class FunctionStatistics:
     input_s: float = 0.0
     infer_s: float = 0.0
     output_s: float = 0.0
+    executions: int = 0
     batches: Mapping[int, tuple[int, float]] = field(default_factory=lambda: MappingProxyType({}))
     last_at: float = 0.0
     wakes: int = 0
@@ -66,14 +68,14 @@ class FunctionStatistics:
     @classmethod
     def of(cls, counters: FunctionCounters) -> Self:
         """What one process has counted, as far as it is counted now."""
-        calls, stages = counters.calls, list(counters.stages.values())
-        codes = dict(calls.codes)
+        calls = counters.calls
+        codes, batches = dict(calls.codes), dict(counters.final_batches)
         failed = sum(count for code, count in codes.items() if code >= FAILED)
         since = time.monotonic() - calls.answered_at
         return cls(
             succeeded=sum(codes.values()) - failed,
             failed=failed,
-            computed=sum(calls.queue_s.counts),
+            computed=calls.computed,
             rows=counters.rows,
             total_s=calls.total_s.sum,
             failed_s=calls.failed_s,
@@ -81,7 +83,8 @@ class FunctionStatistics:
             input_s=calls.batch_s.sum + calls.before_s,
             infer_s=calls.model_s.sum,
             output_s=calls.behind_s,
-            batches=dict(stages[-1].sizes) if stages else {},
+            executions=sum(count for count, _ in batches.values()) + calls.unbatched,
+            batches=batches,
             last_at=time.time() - since if calls.answered_at else 0.0,
             wakes=counters.wakes,
             seconds=tuple(calls.total_s.counts) if calls.answered_at else (),
@@ -121,10 +124,6 @@ class FunctionStatistics:
             errors=dict(Counter(self.errors) + Counter(other.errors)),
         )
 
-    def only(self, names: Collection[str]) -> Self:
-        """Return these of its attributes, and nothing of the others."""
-        return type(self)(**{name: getattr(self, name) for name in names})
-
     def to_triton(self, name: str) -> dict[str, Any]:
         """An element of ``model_stats``, of the function of that name."""
         return {
@@ -132,7 +131,7 @@ class FunctionStatistics:
             "version": VERSION,
             "last_inference": round(self.last_at * 1000),
             "inference_count": self.rows,
-            "execution_count": sum(count for count, _ in self.batches.values()) or self.computed,
+            "execution_count": self.executions,
             "inference_stats": {
                 "success": _duration(self.succeeded, self.total_s - self.failed_s),
                 "fail": _duration(self.failed, self.failed_s),
@@ -156,25 +155,15 @@ class FunctionStatistics:
         }
 
 
-SUMS = (
-    *("succeeded", "failed", "computed", "rows", "total_s", "failed_s"),
-    *("queue_s", "input_s", "infer_s", "output_s", "wakes"),
-)
-
-CALLS: Final = ("succeeded", "failed", "computed", "rows", "wakes")
-ALL: Final = frozenset(one.name for one in fields(FunctionStatistics))
+CALLS: Final = ("succeeded", "failed", "computed", "rows", "executions", "wakes")
+SUMS: Final = (*CALLS, "total_s", "failed_s", "queue_s", "input_s", "infer_s", "output_s")
 
 
-def forgotten(before: FunctionStatistics, now: FunctionStatistics) -> Collection[str]:
-    """Return what a process has counted of a function that is not in what it has counted now, by
-    its attributes: it forgets a function that leaves it, and stages of an earlier version, and
-    counts what comes back from nothing.
+def has_forgotten(before: FunctionStatistics, now: FunctionStatistics) -> bool:
+    """Whether what a process has counted of a function is not in what it has counted now: it
+    forgets a function that leaves it, and counts one that comes back from nothing.
     """
-    if any(getattr(now, name) < getattr(before, name) for name in CALLS):
-        return ALL
-    if any(count > now.batches.get(rows, (0, 0))[0] for rows, (count, _) in before.batches.items()):
-        return ("batches",)
-    return ()
+    return any(getattr(now, name) < getattr(before, name) for name in CALLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +328,8 @@ class StatisticsTable:
         }
         self._changed.update(changed)
         for name in changed.keys() & one.counted.keys():
-            self._end(one, name, forgotten(one.counted[name], changed[name]))
+            if has_forgotten(one.counted[name], changed[name]):
+                self._end(one, name)
         one.counted.update(counted)
         if not one.is_known:
             has_earlier = has_earlier_counts(report.age_s, now - self._since)
@@ -362,15 +352,15 @@ class StatisticsTable:
             errors[counted_by] += count
         return replace(found, errors=dict(errors))
 
-    def _end(self, one: _ProcessStatistics, name: str, attributes: Collection[str]) -> None:
-        """The past takes these counts of a process; the sums of all stay what they are."""
-        if not attributes:
-            return
+    def _end(self, one: _ProcessStatistics, name: str) -> None:
+        """The past takes what a process has counted of a function; the sums of all stay what they
+        are.
+        """
         past = self._ended
         for ended, counts in ((past.counted, one.counted), (past.earlier, one.earlier)):
             if name in counts:
-                _add_to(ended, {name: counts[name].only(attributes)})
-                counts[name] = counts[name].only(ALL.difference(attributes))
+                _add_to(ended, {name: counts[name]})
+                counts[name] = FunctionStatistics()
 
     def _end_silent(self, now: float) -> None:
         if now - self._heard_at > PAUSE_S:
@@ -386,7 +376,7 @@ class StatisticsTable:
         for process in list(self._silent)[: surplus_of(functions)]:
             ended = self._silent.pop(process)
             for name in ended.counted:
-                self._end(ended, name, ALL)
+                self._end(ended, name)
             # If it reports again it is not known, and what it has reported is counted already. It
             # began before it reported last; a process that began later is another.
             self._since = max(self._since, ended.reported_at)

@@ -12,7 +12,11 @@ from deployments.observability import statistics
 from deployments.observability.statistics import ClusterStatistics
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import FunctionCounters, ProcessCounters
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    StatisticsReport,
+    StatisticsTable,
+)
 
 TIMINGS = {"queue": 0.1, "batch": 0.2, "preprocess": 0.3, "model": 0.4, "postprocess": 0.5}
 
@@ -59,6 +63,44 @@ def test_statistics_are_what_was_counted() -> None:
     (batch,) = found["batch_stats"]
     assert (batch["batch_size"], batch["compute_infer"]) == (1, {"count": 2, "ns": 500_000_000})
     assert abs(found["last_inference"] / 1000 - time.time()) < 60
+
+
+def test_batches_are_counted_once_whatever_stages_other_versions_have() -> None:
+    """Those of the last stage that makes batches, of each version; where none makes any, calls."""
+    process, table = ProcessCounters(), StatisticsTable(0.0)
+    counters = process.of("f")
+
+    def reported() -> tuple[int, dict[int, int]]:
+        table.keep("host", StatisticsReport.of(process), time.monotonic())
+        found = table.of("f")
+        sizes = {rows: count for rows, (count, _) in found.batches.items()}
+        return found.to_triton("f")["execution_count"], sizes
+
+    def call(times: int) -> None:
+        for _ in range(times):
+            counters.calls.record(200, "", 2.0, TIMINGS)
+            for stage in counters.stages.values():
+                counters.record_batch(stage, [Row()], 0.25)
+
+    counters.rows = 1
+    call(2)
+    assert reported() == (2, {})
+    counters.declare_stages(["prepare", "model"])
+    call(10)
+    assert reported() == (12, {1: 10})
+    counters.declare_stages(["prepare"])
+    assert reported() == (12, {1: 10})
+    call(5)
+    assert reported() == (17, {1: 15})
+    counters.declare_stages([])
+    counters.declare_stages([])
+    assert reported() == (17, {1: 15})
+    call(3)
+    assert reported() == (20, {1: 15})
+    counters.declare_stages(["prepare", "model"])
+    assert reported() == (20, {1: 15})
+    call(1)
+    assert reported() == (21, {1: 16})
 
 
 def test_they_travel_and_add_up() -> None:
