@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -163,7 +164,11 @@ def has_forgotten(before: FunctionStatistics, now: FunctionStatistics) -> bool:
     """Whether what a process has counted of a function is not in what it has counted now: it
     forgets a function that leaves it, and counts one that comes back from nothing.
     """
-    return any(getattr(now, name) < getattr(before, name) for name in CALLS)
+    return (
+        any(getattr(now, name) < getattr(before, name) for name in CALLS)
+        or any(count > now.errors.get(code, 0) for code, count in before.errors.items())
+        or any(map(operator.gt, before.seconds, now.seconds or repeat(0)))
+    )
 
 
 @dataclass(frozen=True, slots=True)

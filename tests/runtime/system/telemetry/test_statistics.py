@@ -274,7 +274,7 @@ def test_a_process_that_was_taken_for_one_that_is_gone_is_not_counted_twice():
 
 
 def test_a_report_that_is_late_takes_nothing_back():
-    """A question has overtaken it; it is no sign of silence either."""
+    """A question has overtaken it."""
     table = StatisticsTable(0.0)
     table.keep("a", report(9.5, f=100, g=1), 9.5)
     for late in (report(9.4, is_whole=False, f=60), report(9.0, f=50)):
@@ -283,6 +283,16 @@ def test_a_report_that_is_late_takes_nothing_back():
     table.keep("a", report(9.5, f=100, g=1), 10.0)
     table.keep("a", report(11.0, f=110), 11.0)
     assert later_calls(table) == {"f": 110, "g": 1}
+
+
+def test_a_process_whose_report_is_late_is_not_silent():
+    """It was not cut off."""
+    table = StatisticsTable(0.0)
+    table.keep("a", report(9.0, f=1), 1.0)
+    table.keep("b", report(9.0, f=1), 1.0)
+    table.keep("a", report(8.0, f=1), 20.0)
+    keep_all(table, reports_of_another(2.0 + SILENT_S))
+    assert (table.is_known("a"), table.is_known("b")) == (True, False)
 
 
 def test_what_is_older_stays_so_when_its_process_is_gone():
@@ -471,6 +481,11 @@ COUNTED = FunctionStatistics(
         (replace(COUNTED, rows=799), True),
         (replace(COUNTED, wakes=1), True),
         (replace(COUNTED, succeeded=600, executions=61), True),
+        # and has been called more often since
+        (replace(COUNTED, failed=10, errors={"bad_request": 5, "timeout": 5}), True),
+        (replace(COUNTED, failed=10, errors={"bad_request": 10}), True),
+        (replace(COUNTED, succeeded=600, seconds=(301, 199)), True),
+        (replace(COUNTED, succeeded=600, seconds=()), True),
     ],
 )
 def test_whether_a_process_has_forgotten_a_function(now, forgotten):

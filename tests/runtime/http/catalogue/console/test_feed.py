@@ -288,6 +288,29 @@ def test_a_history_begins_soon_beside_processes_that_have_counted():
     fed(work)
 
 
+def test_a_history_that_begins_again_begins_soon():
+    """One that was kept here, and then elsewhere, and is again; without a page."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        async def wait_for(has_come: Callable[[], bool]) -> None:
+            feed.notify_changed()
+            async with asyncio.timeout(PATIENCE_S):
+                while not has_come():
+                    await asyncio.sleep(0)
+
+        server.now += FIRST_S
+        feed.start()
+        await wait_for(lambda: server.counts == 1)
+        server.keeps_history = False
+        server.now += SHORT_S
+        await wait_for(lambda: server.begins == 1)
+        server.keeps_history = True
+        server.now += FIRST_S
+        await wait_for(lambda: server.counts == 2)
+
+    fed(work)
+
+
 def test_a_history_that_is_kept_elsewhere_has_begun_when_it_is_kept_here():
     """What was counted until then is older; it is asked for when a page opens, and not before."""
 
