@@ -78,7 +78,8 @@ STATUS_TTL_S: Final = 0.5
 
 SETTLED_S: Final = 2.0
 """After a start: hosts and replicas report once a second. Until all have, what is loaded would be
-shown as asleep, and an `up` would await no new version, and roll none back.
+shown as asleep, what they have counted would be missing in statistics, which wait for 5 s, and an
+`up` would await no new version, and roll none back.
 """
 
 DRAIN_S: Final = 15.0
@@ -245,9 +246,11 @@ class Catalogue(DirectIngressTarget):
         self, process: str, report: StatisticsReport, name: str
     ) -> dict[str, list[Any]]:
         """By a deployment handle: what all processes have counted of a function, or, for an empty
-        name, of each; ``report`` is what the asking process has counted of them until now.
+        name, of each; ``report`` is what the asking process has counted of them until now. Asked
+        right after a start, it answers when the others have reported: no sum falls.
         """
         self._statistics.keep(process, report, time.monotonic())
+        await _wait_until(self._settled_at)
         if name:
             return {name: self._statistics.of(name).to_list()}
         found, states = self._statistics.all(), self._controller.placement.functions
@@ -288,7 +291,7 @@ class Catalogue(DirectIngressTarget):
         """Every declared function, as ``views.status_view.function_entry`` shows it. Asked right
         after a start, it answers when the processes have reported.
         """
-        await asyncio.sleep(max(0.0, self._settled_at - time.monotonic()))
+        await _wait_until(self._settled_at)
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         states = self._controller.placement.functions
         shares = gpu_allocations(states.values(), apps)
@@ -337,6 +340,11 @@ class Catalogue(DirectIngressTarget):
         """As far as is known without asking Ray."""
         states = self._controller.placement.functions.values()
         return gpu_allocations(states, self._controller.known_apps)
+
+
+async def _wait_until(at: float) -> None:
+    """Wait until this time, seconds of ``time.monotonic``."""
+    await asyncio.sleep(max(0.0, at - time.monotonic()))
 
 
 class ClusterTasks:

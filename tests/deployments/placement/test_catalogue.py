@@ -156,7 +156,9 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend, 
     table = StatisticsTable(time.monotonic())
     table.keep("host", told, time.monotonic())
     placement = SimpleNamespace(functions=functions)
-    asked = SimpleNamespace(_statistics=table, _controller=SimpleNamespace(placement=placement))
+    asked = SimpleNamespace(
+        _statistics=table, _controller=SimpleNamespace(placement=placement), _settled_at=0.0
+    )
     answer = await Catalogue.read_statistics(asked, "replica", told, "f")
     assert FunctionStatistics.from_list(answer["f"]).succeeded == 2
     answer = await Catalogue.read_statistics(asked, "replica", told, "")
@@ -166,6 +168,29 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend, 
     monkeypatch.setattr(FunctionStatistics, "__add__", lambda *of: pytest.fail("added up again"))
     told = replace(told, age_s=told.age_s + 1.0)
     assert await Catalogue.read_statistics(asked, "replica", told, "") == answer
+
+
+def test_a_catalogue_that_has_just_started_adds_up_what_all_have_counted():
+    """Those that report after the question, too: their calls are not fewer than before."""
+
+    async def story() -> None:
+        def told(process: str, calls: int) -> tuple[str, StatisticsReport, float]:
+            counts = {"f": FunctionStatistics(succeeded=calls).to_list()}
+            return process, StatisticsReport(counts, 900.0), time.monotonic()
+
+        now = time.monotonic()
+        table = StatisticsTable(now)
+        started = SimpleNamespace(_statistics=table, _settled_at=now + SETTLED_S)
+        question = Catalogue.read_statistics(started, *told("replica", 600)[:2], "f")
+        answer = asyncio.create_task(question)
+        await asyncio.sleep(1.0)
+        table.keep(*told("host", 400))
+        assert FunctionStatistics.from_list((await answer)["f"]).succeeded == 1000
+        before = time.monotonic()
+        await Catalogue.read_statistics(started, *told("replica", 600)[:2], "f")
+        assert time.monotonic() == before  # simulated: it does not wait again
+
+    run_in_simulated_time(story)
 
 
 @pytest.mark.anyio
