@@ -76,8 +76,7 @@ class Peers:
             order, or None: no longer.
         secret: by which the others know this process, where keys are on; else empty.
 
-    Mutable state: ``_pools`` (connections by place), ``_counts`` (what processes have counted, for
-    the console).
+    Mutable state: ``_pools`` (connections by place), ``_counts`` (what processes have counted).
     """
 
     def __init__(
@@ -129,19 +128,12 @@ class Peers:
 
         async def counts() -> ProcessCounts:
             assert own.report is not None
-            # another process at a place has another port, and counts from nothing; it may take the
-            # place while the answer comes
-            ports = {slot: port for slot, (port, _) in self._pools.items()}
-            others = await self._ask(b"GET", CONSOLE_COUNTS, TELL_S)
-            now, mine = time.monotonic(), own.report()
-            self._counts.keep("", mine.statistics, now)
+            others = await self._read_counts(CONSOLE_COUNTS)
+            mine = own.report()
+            self._counts.keep("", mine.statistics, time.monotonic())
             awake = Counter(mine.loaded)
-            for slot, answer in others.items():
-                if answer.status == 200:
-                    told = orjson.loads(answer.body)
-                    all_of_it = StatisticsReport(told["counts"], told["age_s"], is_whole=True)
-                    self._counts.keep(f"{slot}:{ports[slot]}", all_of_it, now)
-                    awake.update(told["loaded"])
+            for told in others:
+                awake.update(told["loaded"])
             return ProcessCounts(self._counts.all(), awake, self._counts.earlier())
 
         async def news(name: str) -> FunctionNews:
@@ -164,12 +156,13 @@ class Peers:
     async def index(self) -> list[Entry]:
         """See ``CatalogueSources``."""
         own, others, counts = await asyncio.gather(
-            self._own.index(), self._read_all("/"), self._read_all(COUNTS)
+            self._own.index(), self._read_all("/"), self._read_counts(COUNTS)
         )
         merged = merge_indexes([own, *(told["functions"] for told in others)])
         for entry in merged:
             name = entry["name"]
-            told = [Traffic.from_wire(one[name][1]) for one in counts if name in one]
+            recent = [told["recent"] for told in counts]
+            told = [Traffic.from_wire(one[name]) for one in recent if name in one]
             entry["last_minute"] = merge_traffic([self._own.recent(name), *told]).to_dict()
         return merged
 
@@ -189,15 +182,30 @@ class Peers:
         return write_metrics_page(count_states(index), {**pages, HAPROXY: haproxy})
 
     async def statistics(self, name: str) -> dict[str, FunctionStatistics]:
-        """See ``CatalogueSources``: the sums."""
-        own, counts = await asyncio.gather(self._own.statistics(name), self._read_all(COUNTS))
-        return {
-            one: sum(
-                (FunctionStatistics.from_list(told[one][0]) for told in counts if one in told),
-                start=counted,
-            )
-            for one, counted in own.items()
+        """See ``CatalogueSources``: the sums. Of a process that does not answer in time, or has
+        ended, what it told last: no sum falls.
+        """
+        assert self._own.report is not None
+        own, _ = await asyncio.gather(self._own.statistics(name), self._read_counts(COUNTS))
+        self._counts.keep("", self._own.report(), time.monotonic())
+        found = self._counts.all()
+        return {one: found.get(one, FunctionStatistics()) for one in own}
+
+    async def _read_counts(self, path: str) -> list[dict[str, Any]]:
+        """Return what those tell of their counts that answer in time, and keep it."""
+        # another process at a place has another port, and counts from nothing; it may take the
+        # place while the answer comes
+        ports = {slot: port for slot, (port, _) in self._pools.items()}
+        answers = await self._ask(b"GET", path, TELL_S)
+        found = {
+            slot: orjson.loads(answer.body)
+            for slot, answer in answers.items()
+            if answer.status == 200
         }
+        for slot, told in found.items():
+            report = StatisticsReport(told["counts"], told["age_s"], is_whole=True)
+            self._counts.keep(f"{slot}:{ports[slot]}", report, time.monotonic())
+        return list(found.values())
 
     async def load(self, name: str) -> None:
         """See ``runtime.library.residency.FunctionRepository``: in every process."""

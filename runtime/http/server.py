@@ -51,7 +51,7 @@ from runtime.system.crash import CrashRecorder, RowQuarantine
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
 from runtime.system.telemetry.failed_calls import FailedCalls
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsReport
 
 logger = logging.getLogger("wakeful.load")
 
@@ -435,6 +435,7 @@ def library_app(
         library.recent_calls,
         captures,
         None if console is None else console.own,
+        lambda: StatisticsReport.of(library.counters),
     )
     if share is not None:
         told = share.join(library, own)

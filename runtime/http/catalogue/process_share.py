@@ -23,14 +23,15 @@ from runtime.library.residency import FunctionRepository
 from runtime.protocol.json_text import dumps
 from runtime.system.crash import CrashRecorder
 from runtime.system.telemetry.recent import Traffic
-from runtime.system.telemetry.statistics import ReadStatistics
+from runtime.system.telemetry.statistics import ReadStatistics, StatisticsReport
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSources:
     """What is told of functions, and done with them; as of ``runtime.http.catalogue.app.catalogue``
     and ``runtime.http.library_handler.LibraryHandler``; and the ``recent`` calls of one.
-    ``captures``: None where calls cannot be recorded; ``console``: None where there is none.
+    ``captures``: None where calls cannot be recorded; ``console``: None where there is none;
+    ``report``: of one process, what it has counted; None: these are several.
     """
 
     index: Index
@@ -40,6 +41,7 @@ class CatalogueSources:
     recent: Callable[[str], Traffic]
     captures: CaptureControl | None = None
     console: ConsoleCounts | None = None
+    report: Callable[[], StatisticsReport] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,12 @@ class ProcessShare:
 
 
 COUNTS: Final = "/counts"
-"""Below the prefix of a process's own routes: what it has counted of each function, statistics and
-recent calls, as plain data.
+"""Below the prefix of a process's own routes: what it has counted of functions that have counted
+anything, statistics and recent calls, as plain data, and seconds since it began to.
 """
 
 CONSOLE_COUNTS: Final = "/console/counts"
-"""Likewise: what it has counted of functions that have counted anything, seconds since it began to,
-and which it has loaded.
-"""
+"""Likewise, without the calls, and with the functions that it has loaded."""
 
 CONSOLE_NEWS: Final = "/console/news/"
 """Likewise, before the name of a function: what has become of it here, and its last errors."""
@@ -117,11 +117,10 @@ class OwnRoutes:
     async def _told_at(self, path: str) -> dict[str, Any] | None:
         """What is for the other processes; None: it is one of the catalogue's routes."""
         console = self._own.console
-        if path == COUNTS:
-            return {
-                name: [one.to_list(), self._own.recent(name).to_wire()]
-                for name, one in (await self._own.statistics("")).items()
-            }
+        if self._own.report is not None and path == COUNTS:
+            told = self._own.report()
+            recent = {name: self._own.recent(name).to_wire() for name in told.functions}
+            return {"counts": told.functions, "age_s": told.age_s, "recent": recent}
         if console is not None and console.report is not None and path == CONSOLE_COUNTS:
             own = console.report()
             counts, age_s = own.statistics.functions, own.statistics.age_s

@@ -158,25 +158,27 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
 
 @pytest.mark.slow
 def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
-    """A page of the console is open as long as its reader wants, which its buttons are not; here all
-    wait for a process.
+    """A page of the console is open as long as its reader wants, which its buttons are not, nor
+    statistics, which its process tells, too; here all wait for a process.
     """
     with listening() as bound, ExitStack() as stack:
         front = Front(tmp_path, [bound], 1, FrontRules())
         front.start()
         try:
             wake = b"POST /console/functions/f/wake"
-            for line in (b"GET /console/events", wake, b"POST /v2/models/f"):
+            stats = (b"GET /v2/models/stats", b"GET /v2/models/f/versions/1/stats")
+            for line in (b"GET /console/events", wake, b"POST /v2/models/f", *stats):
                 client = socket.create_connection(bound.getsockname(), timeout=30)
                 stack.enter_context(client)
                 client.sendall(line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
 
-            def is_under_way(backend: str) -> bool:
+            def under_way(backend: str) -> int:
                 sessions = admin_socket.send_command(tmp_path / "s", "show sess") or ""
-                return f"fe=http_frontend be={backend} " in sessions
+                return sessions.count(f"fe=http_frontend be={backend} ")
 
-            wait_until(lambda: all(map(is_under_way, (CONSOLE, "console", "workers"))))
-            assert front.refuse_new() == 2
+            backends = CONSOLE, "console", "workers"
+            wait_until(lambda: [under_way(one) for one in backends] == [1, 3, 1])
+            assert front.refuse_new() == 4
         finally:
             front.kill()
 

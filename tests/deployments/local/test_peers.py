@@ -1,4 +1,4 @@
-"""What the console is told of several processes of one machine: the others are sockets that answer,
+"""What is told of counts of several processes of one machine: the others are sockets that answer,
 or do not.
 """
 
@@ -44,7 +44,8 @@ class Process:
         self.on_asked()
         if self.calls is not None:
             counts = {"f": FunctionStatistics(succeeded=self.calls).to_list()}
-            body = orjson.dumps({"counts": counts, "age_s": self.age_s, "loaded": ["f"]})
+            told = {"counts": counts, "age_s": self.age_s, "loaded": ["f"], "recent": {}}
+            body = orjson.dumps(told)
             head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             writer.write(head.encode() + body)
         writer.close()
@@ -62,12 +63,20 @@ class First:
         nothing: Any = None
         self.calls = calls
         own = CatalogueSources(
-            *(nothing,) * 5, console=ConsoleCounts(nothing, nothing, nothing, report=self._report)
+            *(nothing,) * 3,
+            self._statistics,
+            nothing,
+            console=ConsoleCounts(nothing, nothing, nothing, report=self._report),
+            report=lambda: self._report().statistics,
         )
         self.peers = Peers(0, own, Path(), nothing, nothing)
         console = self.peers.sources().console
         assert console is not None
         self.console = console
+
+    async def _statistics(self, name: str) -> dict[str, FunctionStatistics]:
+        counted = {"f": FunctionStatistics(succeeded=self.calls), "never": FunctionStatistics()}
+        return {name: counted[name]} if name else counted
 
     def _report(self) -> CountsReport:
         counts = {"f": FunctionStatistics(succeeded=self.calls).to_list()}
@@ -117,6 +126,33 @@ def test_what_a_process_answers_that_is_replaced_meanwhile_is_its_own():
             old.on_asked = lambda: first.peers.set_ports({1: new_port})
             assert await first.later_calls() == (12, 2)
             assert await first.later_calls() == (12 + 5, 2)
+            first.peers.set_ports({})
+
+    asyncio.run(main())
+
+
+def test_statistics_are_those_of_the_console_and_do_not_fall():
+    """While a process is busy, and when it has ended; what a function that others have not called
+    was called is nothing.
+    """
+
+    async def main() -> None:
+        other, new, first = Process(900, 60.0), Process(5, 1.0), First(100)
+
+        async def calls() -> tuple[int, int]:
+            found = (await first.peers.statistics("f"))["f"].succeeded
+            shown = (await first.console.counts()).counted["f"].succeeded
+            return found, shown
+
+        async with other.served() as port, new.served() as new_port:
+            first.peers.set_ports({0: 1, 1: port})
+            assert await calls() == (1000, 1000)
+            other.calls, first.calls = None, 101
+            assert await calls() == (1001, 1001)
+            first.peers.set_ports({0: 1, 1: new_port})
+            assert await calls() == (1006, 1006)
+            found = await first.peers.statistics("")
+            assert {name: one.succeeded for name, one in found.items()} == {"f": 1006, "never": 0}
             first.peers.set_ports({})
 
     asyncio.run(main())
