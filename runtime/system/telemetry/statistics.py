@@ -234,7 +234,13 @@ SILENT_FUNCTIONS: Final = 20_000
 """Of processes that are silent so many are kept, and of functions that they have counted: what one
 of them reports again takes the place of what it had reported. Of further ones, the longest silent
 first, the counts alone are kept, and what they would report again is counted twice. A function of
-a process takes a kilobyte, and 10 µs of each sum of it.
+a process takes one or two kilobytes, and 10 µs of each sum of it; one that has failed with 64 codes
+6.6 KB, and 29 µs.
+"""
+
+ENDED_S: Final = 3600.0
+"""One that is silent for so long has ended, likewise. Where the table has heard of none, this time
+begins anew.
 """
 
 
@@ -374,11 +380,15 @@ class StatisticsTable:
         if last < self._resumed_at:
             return
         silent = [process for process, one in self._active.items() if one.reported_at < last]
-        if not silent:
+        if silent:
+            self._silent |= {process: self._active.pop(process) for process in silent}
+            surplus = surplus_of([len(one.counted) for one in self._silent.values()])
+        elif self._silent:  # one a report: its functions may be many
+            first = next(iter(self._silent.values()))
+            surplus = int(max(first.reported_at, self._resumed_at) < now - ENDED_S)
+        else:
             return
-        self._silent |= {process: self._active.pop(process) for process in silent}
-        functions = [len(one.counted) for one in self._silent.values()]
-        for process in list(self._silent)[: surplus_of(functions)]:
+        for process in list(self._silent)[:surplus]:
             ended = self._silent.pop(process)
             for name in ended.counted:
                 self._end(ended, name)

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.system.telemetry.counters import MAX_CODES, OTHER_CODE, ProcessCounters
 from runtime.system.telemetry.statistics import (
+    ENDED_S,
     MOST_REMOVED,
     SILENT_FUNCTIONS,
     SILENT_PROCESSES,
@@ -106,6 +107,27 @@ def test_processes_that_were_silent_have_not_counted_twice() -> None:
     for silent in processes[-SILENT_PROCESSES:]:
         table.keep(silent, report(4.0 + SILENT_S, f=3), 4.0 + SILENT_S)
     assert table.of("f").succeeded == calls + SILENT_PROCESSES
+
+
+@pytest.mark.parametrize(
+    ("others", "calls"),
+    [
+        (reports_of_another(ENDED_S - 1.0), 3 + 3),
+        (reports_of_another(ENDED_S + 2.0), 2 + 3 + 2 + 3),
+        ([one for one in reports_of_another(ENDED_S + 99.0) if not 100.0 < one.at < 120.0], 3 + 3),
+    ],
+    ids=["shorter", "an hour", "an hour, of which the table was stopped a part"],
+)
+def test_a_process_that_was_silent_for_an_hour_has_ended(others, calls):
+    """However few they are: nothing but their counts is kept."""
+    table = StatisticsTable(0.0)
+    for process in ("a", "b"):
+        table.keep(process, report(1.0, f=2), 0.5)
+    keep_all(table, others)
+    assert table.of("f").succeeded == 4
+    for process in ("a", "b"):
+        table.keep(process, report(9.0 + ENDED_S, f=3), others[-1].at)
+    assert table.of("f").succeeded == calls
 
 
 def test_a_table_that_has_heard_of_none_takes_none_for_silent() -> None:
