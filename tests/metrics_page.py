@@ -14,7 +14,8 @@ HEAD = """\
 `GET /metrics` gives these in Prometheus' text form, beside the `process_*` metrics of every Prometheus client. On Ray the catalogue answers
 for all processes: each number has a label `process`, the replica that it is from, and `wakeful_declared_functions` counts the functions
 of the cluster by `state`. So does each process of `wakeful run --workers N`, of `run-1` to `run-N`; one that was replaced counts from
-zero. Looking wakes no function.
+zero. Looking wakes no function. On Ray a process sends its metrics every five seconds: what it answers in the last ones before it ends is
+in none of these, but in [Triton's statistics](routes.md#tritons-clients) and the console.
 
 A dashboard and alerts that read them are in [monitoring](monitoring/README.md); of single calls the [access log](access-log.md) knows more.
 
