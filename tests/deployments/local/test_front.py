@@ -167,7 +167,8 @@ def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
         try:
             wake = b"POST /console/functions/f/wake"
             stats = (b"GET /v2/models/stats", b"GET /v2/models/f/versions/1/stats")
-            for line in (b"GET /console/events", wake, b"POST /v2/models/f", *stats):
+            calls = (b"POST /v2/models/f", b"POST /v2/models/stats")
+            for line in (b"GET /console/events", wake, *calls, *stats):
                 client = socket.create_connection(bound.getsockname(), timeout=30)
                 stack.enter_context(client)
                 client.sendall(line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
@@ -177,8 +178,8 @@ def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
                 return sessions.count(f"fe=http_frontend be={backend} ")
 
             backends = CONSOLE, "console", "workers"
-            wait_until(lambda: [under_way(one) for one in backends] == [1, 3, 1])
-            assert front.refuse_new() == 4
+            wait_until(lambda: [under_way(one) for one in backends] == [1, 3, 2])
+            assert front.refuse_new() == 5
         finally:
             front.kill()
 
