@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from tests.deployments.local.several import (
     HOSTS,
     callers,
+    crowd,
     is_whole,
     post,
     project,
@@ -101,6 +103,27 @@ def test_a_row_that_kills_its_process_is_refused(tmp_path):
 
         wait_until(is_quarantined)
         assert post(run, "work", {"said": "a"}).status_code == 200
+
+
+def test_statistics_keep_what_a_process_had_counted_that_dies(tmp_path):
+    """Whichever Triton's clients ask: HAProxy leads them to the first."""
+    with project(tmp_path) as made, made.serving("--workers", str(HOSTS)) as run:
+        assert run.url
+        answered = Counter(one.json()["pid"] for one in (*crowd(run), *crowd(run)))
+        assert len(answered) == HOSTS
+
+        def counted():
+            (found,) = httpx.get(f"{url(run, 'work')}/stats", timeout=60).json()["model_stats"]
+            return found["inference_stats"]["success"]["count"]
+
+        wait_until(lambda: counted() == answered.total())
+        assert {counted() for _ in range(2 * HOSTS)} == {answered.total()}
+        dies = serving(run)[-1]
+        os.kill(dies, signal.SIGKILL)
+        wait_until(lambda: dies not in serving(run))
+        assert {counted() for _ in range(2 * HOSTS)} == {answered.total()}
+        wait_until(lambda: len(serving(run)) == HOSTS)
+        assert {counted() for _ in range(2 * HOSTS)} == {answered.total()}
 
 
 @pytest.mark.full
