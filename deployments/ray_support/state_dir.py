@@ -40,7 +40,7 @@ system allows 104.
 """
 
 
-WIRE: Final = 4
+WIRE: Final = 5
 """The form of what the processes of a cluster send each other (``deployments.control``). Counted up
 with each change after which processes of two versions do not understand each other: a cluster of
 another form is neither updated nor joined.

@@ -119,13 +119,13 @@ def test_what_is_there_is_left_as_it_is(folder: Path) -> None:
 
 def test_a_model_that_cannot_be_read_stops_no_other(folder: Path) -> None:
     """One nested without end, one whose file no disk has, one whose file leads in a circle, and one
-    with a megabyte to say: each in a line.
+    with 200 kB to say: each in a line.
     """
     for name, text in (
         ("circle", "name: 'circle'"),
         ("deep", "foo { " * 2000),
         ("long", f'default_model_filename: "{"a" * 300}"'),
-        ("loud", "backend: " + f'"{"x" * 9000}\\n"\n' * 100),
+        ("loud", "backend: " + f'"{"x" * 2000}\\n"\n' * 100),
     ):
         (folder / "triton" / name / "1").mkdir(parents=True)
         (folder / "triton" / name / "config.pbtxt").write_text(text)

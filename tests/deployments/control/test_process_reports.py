@@ -67,7 +67,7 @@ def test_a_declaration_goes_without_what_was_parsed_of_it():
     assert (received, received.hash) == (declared, declared.hash)
 
 
-FORM = 4, "d6665a9dbf6519df"
+FORM = 5, "4872eaf997f7497b"
 """``WIRE``, and the digest of what has the form of that number."""
 
 SENT = (
