@@ -110,11 +110,10 @@ def env(shell: bool, as_json: bool) -> None:
     With it, `serve deploy serve_config.yaml` serves as `wakeful up` does, and `wakeful up
     --address` can join the cluster.
     """
-    from deployments.ray_support.deadlines import MOST_S, given_hard_stop_s, hard_stop_s
+    from deployments.ray_support.deadlines import MOST_S, given_hard_stop_s, hard_stop, hard_stop_s
     from deployments.ray_support.environment import (
         OPEN_CLUSTER,
         SERVING,
-        hard_stop,
         ingress_variables,
         path_variables,
         search_path,

@@ -22,6 +22,7 @@ from deployments.cluster.join import leave
 from deployments.cluster.machine import open_driver, side_ports
 from deployments.cluster.up_request import (
     DriverRequest,
+    initial_state,
     refuse_longer_timeouts,
     refuse_other_wire,
     refuse_update,
@@ -307,7 +308,7 @@ class Cluster:
     def _start(self, request: DriverRequest) -> RolloutOutcome:
         if count := processes.end_processes(self._state_dir.path):
             self._on_progress("leftovers", {"count": count})
-        up, port = _initial_state(request), request.plan.port
+        up, port = initial_state(request), request.plan.port
         for host in (up.host, LOOPBACK) if has_separate_ingress(up) else (up.host,):
             ports.require_free(host, port, fix="Stop that, or take another with `--port`.")
         self._on_progress("starting", {})
@@ -336,7 +337,7 @@ class Cluster:
     def _join(self, request: DriverRequest) -> RolloutOutcome:
         """On failure, what this call deployed is deleted: nothing had these names before."""
         up = replace(
-            _initial_state(request),
+            initial_state(request),
             kind="joined",
             address=request.address or "",
             hard_stop_s=given_hard_stop_s(),
@@ -480,22 +481,3 @@ class Cluster:
     def _run(self, driver: DriverClient, verb: str, up: ClusterState, **request: Any) -> None:
         for event in driver.ask(verb, up.address, **request):
             self._on_progress(event["event"], event)
-
-
-def _initial_state(request: DriverRequest) -> ClusterState:
-    return ClusterState(
-        kind="own",
-        address="",
-        host=request.plan.host,
-        port=request.plan.port,
-        node_ip=request.node_ip,
-        file=request.file,
-        root=str(request.settings.root),
-        models=str(request.settings.models),
-        cors=request.plan.cors,
-        auth=request.plan.auth,
-        has_any_port=request.has_any_port,
-        tls=request.plan.tls,
-        per_address=request.plan.per_address,
-        keep_alive_s=request.plan.keep_alive_s,
-    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deployments.ray_support import ports
+from deployments.ray_support.deadlines import hard_stop, proxy_patience
 from deployments.ray_support.driver_client import DriverClient
 from deployments.ray_support.environment import (
     SERVING,
@@ -38,14 +39,13 @@ def cluster_variables(up: ClusterState, home: StateDir) -> tuple[Variable, ...]:
     settings = Settings(root=Path(up.root), models=Path(up.models))
     http_host = up.host if has_separate_ingress(up) else ""
     side = (
-        local_variables(
-            home.path,
-            up.ports,
-            is_alone=not up.is_open,
-            hard_stop_s=up.hard_stop_s,
-            keep_alive_s=up.keep_alive_s,
-            http_host=http_host,
-            tls=up.tls,
+        (
+            *local_variables(
+                home.path, up.ports, is_alone=not up.is_open, http_host=http_host, tls=up.tls
+            ),
+            hard_stop(up.hard_stop_s),
+            # while its cluster ends it waits for calls, and for no idle connection
+            proxy_patience(up.hard_stop_s - up.keep_alive_s),
         )
         if up.ports
         else shared_variables()

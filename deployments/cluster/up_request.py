@@ -41,6 +41,26 @@ class DriverRequest:
     has_any_port: bool = False
 
 
+def initial_state(request: DriverRequest) -> ClusterState:
+    """A cluster that is started for a request, as it is written down before there is one."""
+    return ClusterState(
+        kind="own",
+        address="",
+        host=request.plan.host,
+        port=request.plan.port,
+        node_ip=request.node_ip,
+        file=request.file,
+        root=str(request.settings.root),
+        models=str(request.settings.models),
+        cors=request.plan.cors,
+        auth=request.plan.auth,
+        has_any_port=request.has_any_port,
+        tls=request.plan.tls,
+        per_address=request.plan.per_address,
+        keep_alive_s=request.plan.keep_alive_s,
+    )
+
+
 def refuse_update(up: ClusterState, request: DriverRequest) -> None:
     """Refuses what a running cluster would have to be another one for.
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from deployments.ray_support.environment import HARD_STOP
+from deployments.ray_support.environment import HARD_STOP, Variable
 from runtime.declaration.sections import LimitsSpec
 
 KEEP_ALIVE_S: Final = 90
@@ -77,6 +77,31 @@ def given_hard_stop_s(default: int = RAYS_HARD_STOP_S) -> int:
     """
     text = os.environ.get(HARD_STOP, "")
     return int(text) if text.isdigit() else default
+
+
+def hard_stop(seconds: int) -> Variable:
+    """Of HAProxy, and of the ports of replicas, which Ray gives to other replicas 30 s later."""
+    return Variable(
+        HARD_STOP,
+        str(seconds),
+        "A HAProxy that a reload displaced may hold a call so long: an idle connection may have "
+        "one more for 90 s, the longest request_timeout_s that there may be, and 5; Ray: 120.",
+    )
+
+
+def proxy_patience(longest_s: float) -> Variable:
+    """Of Serve's controller with a proxy or HAProxy's manager that does not answer; one whose
+    process is gone is replaced at once (``serve_proxies``).
+
+    Args:
+        longest_s: that a call under way may take.
+    """
+    return Variable(
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S",
+        str(max(10, math.ceil((longest_s + 5) / 3))),
+        "Three checks that are not answered replace HAProxy's manager, and HAProxy with it: while "
+        "the end of a cluster waits for calls, the manager is suspended. Ray: 10.",
+    )
 
 
 def stop_s(longest: float) -> float:

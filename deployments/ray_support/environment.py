@@ -6,7 +6,6 @@ before Ray starts, and a running cluster does not take others.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -304,38 +303,11 @@ LOCAL_CLUSTER: Final = Variable(
 """For a cluster that no other machine may join."""
 
 
-def hard_stop(seconds: int) -> Variable:
-    """Of HAProxy, and of the ports of replicas, which Ray gives to other replicas 30 s later."""
-    return Variable(
-        HARD_STOP,
-        str(seconds),
-        "A HAProxy that a reload displaced may hold a call so long: an idle connection may have "
-        "one more for 90 s, the longest request_timeout_s that there may be, and 5; Ray: 120.",
-    )
-
-
-def proxy_patience(longest_s: float) -> Variable:
-    """Of Serve's controller with a proxy or HAProxy's manager that does not answer; one whose
-    process is gone is replaced at once (``serve_proxies``).
-
-    Args:
-        longest_s: that a call under way may take.
-    """
-    return Variable(
-        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S",
-        str(max(10, math.ceil((longest_s + 5) / 3))),
-        "Three checks that are not answered replace HAProxy's manager, and HAProxy with it: while "
-        "the end of a cluster waits for calls, the manager is suspended. Ray: 10.",
-    )
-
-
 def local_variables(
     home: Path,
     ports: SidePorts,
     *,
     is_alone: bool = True,
-    hard_stop_s: int = 120,
-    keep_alive_s: float = 0,
     http_host: str = "",
     tls: str = "",
 ) -> tuple[Variable, ...]:
@@ -345,7 +317,6 @@ def local_variables(
         home: the state folder; holds the token, HAProxy's files and Ray's.
         ports: free ones.
         is_alone: no other machine may join.
-        hard_stop_s, keep_alive_s: see ``deadlines``.
         http_host: the address of HAProxy alone; empty: HAProxy listens where Serve does.
         tls: its files, as of ``TLS_FILES``; empty: HTTP is in the clear.
     """
@@ -360,8 +331,6 @@ def local_variables(
             "with which it ends.",
         ),
         *((LOCAL_CLUSTER,) if is_alone else (*OPEN_CLUSTER, NO_AGENT_METRICS)),
-        hard_stop(hard_stop_s),
-        proxy_patience(hard_stop_s - keep_alive_s),
         *(
             (
                 Variable(

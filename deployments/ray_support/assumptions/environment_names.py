@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from deployments.ray_support import environment
+from deployments.ray_support import deadlines, environment
 from runtime.system.assumptions import Assumption, require
 
 READERS: Final = ("serve", "_private", "_common", "util", "autoscaler/_private/kuberay")
@@ -23,6 +23,8 @@ def rays_variables() -> list[str]:
         *environment.OPEN_CLUSTER,
         environment.LOCAL_CLUSTER,
         *environment.local_variables(Path("/"), ports, is_alone=False),
+        deadlines.hard_stop(1),
+        deadlines.proxy_patience(1),
     )
     names = {one.name for one in variables} | {
         environment.HAPROXY_PROGRAM,

@@ -195,7 +195,7 @@ def test_a_repository_that_cannot_be_is_refused() -> None:
 
 
 BOUND_BY_RIGHTS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
-"""As a user that files are closed to, who runs this as root."""
+"""Before a command that root runs: files may be closed to it, as to another user."""
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from pathlib import Path
 from ray.serve._private import constants
 
 from deployments.ingress.haproxy.rules import UPLOAD_S
+from deployments.ray_support.deadlines import hard_stop, proxy_patience
 from deployments.ray_support.environment import (
-    HARD_STOP,
     LOCAL_CLUSTER,
     MARK,
     NO_AGENT_METRICS,
@@ -25,6 +25,8 @@ from runtime.settings import PREFIX, VARIABLES, Settings
 EVERY = (
     *SERVING,
     *local_variables(Path("/h"), SidePorts(1, 2, 3, 4)),
+    hard_stop(1),
+    proxy_patience(1),
     *path_variables(Settings(root=Path("/r"), models=Path("/m")), Path("/f/c.yaml"), "/p:/r"),
 )
 
@@ -52,16 +54,6 @@ def test_a_local_cluster_keeps_to_the_loopback_address_and_to_its_own_files():
     variables = to_mapping(local_variables(Path("/h"), SidePorts(1, 2, 3, 4)))
     assert variables["RAY_AUTH_MODE"] == "token"
     assert all(value.startswith("/h") for value in variables.values() if value.startswith("/"))
-
-
-def test_haproxy_waits_as_long_as_the_longest_deadline():
-    """On a cluster of ours from its declarations; on one started by hand as its environment
-    says.
-    """
-    assert (
-        to_mapping(local_variables(Path("/h"), SidePorts(1, 2, 3, 4), hard_stop_s=305))[HARD_STOP]
-        == "305"
-    )
 
 
 def test_a_machine_that_others_join_listens_to_them():

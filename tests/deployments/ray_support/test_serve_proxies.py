@@ -19,12 +19,10 @@ from ray.serve._private import constants, controller, haproxy, proxy_state
 from ray.serve.schema import ProxyStatus
 
 from deployments.ray_support import serve_proxies
+from deployments.ray_support.deadlines import proxy_patience
 from deployments.ray_support.environment import (
     BESIDE_HAPROXY,
     SERVING,
-    SidePorts,
-    local_variables,
-    proxy_patience,
     to_mapping,
 )
 from deployments.ray_support.serve_proxies import HAProxyManager
@@ -246,7 +244,5 @@ def test_a_proxy_has_as_long_to_answer_as_ray_gives_it(longest_s):
     timeout_s = int(proxy_patience(longest_s).value)
     assert timeout_s >= 10
     assert timeout_s * constants.PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD > longest_s
-    bounds = {"hard_stop_s": longest_s + 90, "keep_alive_s": 90}
-    assert proxy_patience(longest_s) in local_variables(Path("/h"), SidePorts(1, 2, 3, 4), **bounds)
     period_s = float(variables["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"])
     assert period_s + float(variables["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"]) < 1
