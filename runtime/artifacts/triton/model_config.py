@@ -178,10 +178,11 @@ def _describe(error: Any, lines: Sequence[str], line: int) -> str:
         line: of an error without a place.
     """
     number, column = error.GetLine() or line, error.GetColumn()
-    text = lines[number - 1]
-    reason = re.sub(r"^\d+:\d+ : ", "", str(error)).removeprefix(f"'{text}': ")
+    text = lines[number - 1].strip()
+    reason = re.sub(r"^\d+:\d+ : ", "", str(error)).removeprefix(f"'{lines[number - 1]}': ")
     place = f"{number}:{column}" if column else f"{number}"
-    return f"{place} : {quote(text.strip())}: {clip(reason.rstrip('.'), MAX_REASON)}"
+    said = f"{quote(text)}: " if text else ""  # where the next value was looked for
+    return f"{place} : {said}{clip(reason.rstrip('.'), MAX_REASON)}"
 
 
 def _plain(message: Any) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
         ("input { data_type: TYPE_FP31 }", "TYPE_FP31"),
         ('name: "a"\nname: "b"', r"config\.pbtxt:2"),
         ("<html>", r"config\.pbtxt:1"),
+        ('name: "\\377"\n', r"config\.pbtxt:2:1 : Couldn't parse"),
         ("x" * (1 << 20) + "y", "more than"),
     ],
 )
