@@ -411,8 +411,8 @@ class Front:
 
     def update(self, rules: FrontRules) -> bool:
         """From now on other rules hold. Another HAProxy takes the place of this one, which answers
-        what it has, and is told of no process any more: where calls wait, ``set_port`` comes first.
-        Keys are told to the new one at the next ``look``.
+        what it has, and gets no port of a process any more: where calls wait, ``set_port`` comes
+        first. The new one gets keys at the next ``look``.
 
         Returns: whether ``MOST_FORMER`` were there already, so that the oldest was ended.
 

@@ -183,7 +183,7 @@ class Peers:
 
     async def statistics(self, name: str) -> dict[str, FunctionStatistics]:
         """See ``CatalogueSources``: the sums. Of a process that does not answer in time, or has
-        ended, what it told last: no sum falls.
+        ended, its last report counts: no sum falls.
         """
         assert self._own.report is not None
         own, _ = await asyncio.gather(self._own.statistics(name), self._read_counts(COUNTS))

@@ -296,7 +296,7 @@ class Reloader:
         elif version is self._loading:
             version.digests, rules = data
             if self._front is not None:
-                # first: calls may wait in one whose place is taken, which is told nothing more
+                # first: calls may wait in one whose place is taken, which gets no port any more
                 self._front.set_port(0, self._sockets[0].getsockname()[1])
                 try:
                     if self._front.update(rules):

@@ -1,9 +1,8 @@
 """What functions have counted in all processes of a cluster, for Triton's statistics extension.
 
-Each process tells the catalogue with its reports, which come every second, and once more when it
-has answered its last call; the one that is asked tells what it has counted meanwhile with its
-question. So a function in one process is counted to the last call, and one in several to within a
-second.
+Each process reports to the catalogue every second, and once more when it has answered its last
+call; the question of the one that is asked has what it has counted meanwhile. So a function in one
+process is counted to the last call, and one in several to within a second.
 """
 
 from __future__ import annotations

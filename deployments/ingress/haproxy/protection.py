@@ -56,12 +56,12 @@ every choice of a backend, and before those of its kind that stand behind it.
 
 EMPTY: Final = (
     "http-request return status 503 content-type application/json lf-string "
-    '\'{"error":"HAProxy has just started and is told of all servers within a second; ask again.",'
+    '\'{"error":"HAProxy has just started and gets all servers within a second; ask again.",'
     '"code":"unavailable","where":"","request_id":"%[uuid]"}\' hdr retry-after 1 '
     f"if {{ path -i {ROUTES_PATH} }}"
 )
 """Where an application has no servers yet: ``up`` waits for the routes, which a manager that has
-just started hears of before it hears of servers.
+just started gets before it gets servers.
 """
 
 REJECTION: Final = "tcp-request connection reject"

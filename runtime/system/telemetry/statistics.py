@@ -221,7 +221,7 @@ def has_earlier_counts(age_s: float, since_s: float) -> bool:
 
 SILENT_S: Final = 30.0
 """A process that has reported nothing for so long has ended as a rule, or was cut off and reports
-again. While the table hears of none at all, as one that was stopped itself, this time stands still.
+again. While no report comes at all, as to a table that was stopped itself, this time stands still.
 """
 
 PAUSE_S: Final = 15.0

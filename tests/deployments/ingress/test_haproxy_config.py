@@ -548,7 +548,7 @@ def test_a_haproxy_without_routes_is_not_ready_and_says_no_function_is_gone(tmp_
         ready = httpx.get(f"{proxy.url}/-/healthz", timeout=60)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json() == {
-        "error": "HAProxy has just started and is told what there is within a second; call again.",
+        "error": "HAProxy has just started and gets its routes within a second; call again.",
         "code": "unavailable",
         "where": "",
         "request_id": "mine",

@@ -338,8 +338,8 @@ def test_the_newest_process_counts_by_the_clients_address(tmp_path: Path):
 
 
 def test_no_client_fills_the_newest_through_those_before(tmp_path: Path):
-    """It is told to call again, by a connection that stays: one of HTTP/2 has others under way. A page
-    of another origin hears it, too.
+    """The answer is to call again, by a connection that stays: one of HTTP/2 has others under way. A
+    page of another origin can read it, too.
     """
     most = 2
     bounded = replace(allowing(NEW), host="0.0.0.0", per_address=most)

@@ -164,8 +164,8 @@ def test_the_end_waits_for_no_call_longer_than_the_drain_time(tmp_path):
 
 
 def test_a_call_that_waits_for_a_process_is_answered_by_the_edit_that_mends_it(tmp_path):
-    """Though that has other rules, and HAProxy another takes its place. It hears of it at once, and
-    not when it has been held for as long as calls are.
+    """Though that has other rules, and HAProxy another takes its place. It is answered at once,
+    and not when it has been held for as long as calls are.
     """
     code, reported, mended = tmp_path / "code.py", list[str](), list[float]()
     code.write_text("0")

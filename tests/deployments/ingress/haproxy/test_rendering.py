@@ -96,7 +96,7 @@ OTHER = {
         "backend default_backend": (
             [
                 "http-request return status 503 content-type application/json lf-string "
-                '\'{"error":"HAProxy has just started and is told what there is within a second; '
+                '\'{"error":"HAProxy has just started and gets its routes within a second; '
                 'call again.","code":"unavailable","where":"","request_id":'
                 f"\"%[{ANSWERED},json(utf8s)]\"}}' hdr x-request-id '%[{ANSWERED}]' hdr retry-after 1"
             ]
